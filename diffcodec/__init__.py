@@ -1,0 +1,35 @@
+"""diffcodec: a progressive, bit-for-bit lossless image codec with a diffusion model inside.
+
+    import diffcodec
+    data = diffcodec.encode(Image.open("photo.png"))
+    image = diffcodec.decode(data)             # identical pixels
+    rough = diffcodec.decode(data[:5000])      # any prefix is a picture
+
+The names below are loaded on first use, so that `diffcodec.training` runs where the entropy
+coder is not installed and the command line can print its help without loading torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffcodec.api import (
+        Info,
+        Preview,
+        Rung,
+        decode,
+        decode_progressive,
+        encode,
+        info,
+        sample,
+    )
+
+__version__ = "0.1.0"
+__all__ = ["Info", "Preview", "Rung", "decode", "decode_progressive", "encode", "info", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from diffcodec import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'diffcodec' has no attribute {name!r}")

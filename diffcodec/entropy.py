@@ -1,0 +1,145 @@
+"""Entropy coding: the only module that knows constriction.
+
+A coder has one method, `code(probabilities, truth)`: the encoder writes the true bits and
+returns them, the decoder ignores `truth` and returns what it reads. So one function describes a
+stream for both sides. Range coding is first-in first-out, so a prefix of the bytes decodes to a
+prefix of the bits.
+"""
+
+import math
+from typing import Protocol
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.errors import CorruptError
+
+PROBABILITY_BITS = 16
+"""Probabilities are multiples of 2^-16, exactly representable and never 0 or 1."""
+
+MARGIN_BITS = 24
+"""Bits at the end of a prefix that are not trusted: they may belong to an unfinished symbol."""
+
+_BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
+_WORD = np.dtype(">u4")
+
+Bits = NDArray[np.int32]
+Probabilities = NDArray[np.float64]
+
+
+def quantise_probabilities(numerator: NDArray, denominator: NDArray) -> Probabilities:
+    """numerator / denominator of non-negative integers below 2^53, to PROBABILITY_BITS.
+
+    An empty denominator gives one half. Division of such integers is rounded in one way only,
+    so the result is the same on every machine.
+    """
+    one = 1 << PROBABILITY_BITS
+    safe = np.maximum(denominator, 1).astype(np.float64)
+    ratio = np.where(denominator > 0, numerator / safe, 0.5)
+    return np.clip(np.rint(ratio * one), 1, one - 1) / one
+
+
+class Coder(Protocol):
+    """What the description of a stream needs of either side."""
+
+    def code(self, probabilities: Probabilities, truth: Bits | None) -> Bits:
+        """Pass bits, each with its probability of being 1; float64 and int32 [n].
+
+        A decoder returns fewer than n bits when its data end; from then on it returns none.
+        """
+
+
+class RangeEncoder:
+    """Writes bits; `bits_used` tells how much of the stream the bits so far determine."""
+
+    def __init__(self) -> None:
+        self._encoder = constriction.stream.queue.RangeEncoder()
+
+    def code(self, probabilities: Probabilities, truth: Bits | None) -> Bits:
+        """Write the true bits."""
+        assert truth is not None
+        self._encoder.encode(truth, _BERNOULLI, probabilities)
+        return truth
+
+    @property
+    def bits_used(self) -> float:
+        """Information written so far, in bits."""
+        words, (_, width) = self._encoder.pos()
+        return 32 * words + 64 - math.log2(width)
+
+    def to_bytes(self) -> bytes:
+        """The stream, most significant byte first; the zeros at its end are implied."""
+        return self._encoder.get_compressed().astype(_WORD).tobytes().rstrip(b"\0")
+
+
+class RangeDecoder:
+    """Reads bits from a whole stream or from a prefix of one.
+
+    Args:
+        data: the bytes.
+        complete: whether they are all of the stream. If not, `code` returns only what the bytes
+            determine.
+        track: whether `bits_used` is wanted, which costs a second pass; a prefix needs it anyway.
+
+    Raises CorruptError from `code` if the bytes of a complete stream cannot be decoded.
+    """
+
+    def __init__(self, data: bytes, *, complete: bool, track: bool = False) -> None:
+        # Zeros stand for the bytes that the encoder or the prefix has cut off.
+        padded = data + bytes(-len(data) % 4 + 8)
+        words = np.frombuffer(padded, _WORD).astype(np.uint32)
+        self._decoder = constriction.stream.queue.RangeDecoder(words)
+        self._limit = None if complete else 8 * len(data) - MARGIN_BITS
+        self._shadow = RangeEncoder() if track or not complete else None
+        self._ended = False
+
+    def code(self, probabilities: Probabilities, truth: Bits | None = None) -> Bits:
+        """Read bits; fewer than asked for once the data have ended."""
+        if self._ended or len(probabilities) == 0:
+            return np.empty(0, np.int32)
+        if self._limit is None:
+            try:
+                bits = self._decoder.decode(_BERNOULLI, probabilities)
+            except AssertionError as error:
+                raise CorruptError("The stream is corrupt.") from error
+        else:
+            bits = self._decode_prefix(probabilities)
+        if self._shadow is not None:
+            before = self._shadow.bits_used
+            self._shadow.code(probabilities[: len(bits)], bits)
+            if self._limit is not None and self._shadow.bits_used > self._limit:
+                bits = bits[: _count_within(bits, probabilities, before, self._shadow, self._limit)]
+        self._ended = len(bits) < len(probabilities)
+        return bits
+
+    @property
+    def bits_used(self) -> float:
+        """Information read so far, in bits; needs `track`, or a prefix that has not ended."""
+        assert self._shadow is not None
+        return self._shadow.bits_used
+
+    def _decode_prefix(self, probabilities: Probabilities) -> Bits:
+        """Decode up to where garbage after the end first makes constriction refuse."""
+        if len(probabilities) == 0:
+            return np.empty(0, np.int32)
+        start = self._decoder.clone()
+        try:
+            return self._decoder.decode(_BERNOULLI, probabilities)
+        except AssertionError:
+            self._decoder = start
+            half = len(probabilities) // 2
+            first = self._decode_prefix(probabilities[:half])
+            if len(first) < half or half == 0:
+                return first
+            return np.concatenate([first, self._decode_prefix(probabilities[half:])])
+
+
+def _count_within(
+    bits: Bits, probabilities: Probabilities, before: float, after: RangeEncoder, limit: int
+) -> int:
+    """How many of the bits just decoded lie before the limit."""
+    cost = np.cumsum(-np.log2(np.where(bits, probabilities, 1 - probabilities)))
+    # Rounding inside the coder makes each bit cost slightly more than its information.
+    cost *= (after.bits_used - before) / cost[-1]
+    return int(np.searchsorted(before + cost, limit, side="right"))

@@ -1,0 +1,64 @@
+"""The Gaussian CDF as integers, and the probabilities that they give to cells.
+
+Means and scales come as integers too: a mean in 1/256 of a cell, a scale as an index into a
+geometric table with 16 entries per octave.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MEAN_UNITS = 256
+"""Units of a mean, and of an edge, per width of a cell."""
+
+SCALE_UNITS = 16
+"""Scale indices per octave."""
+
+MIN_LOG_SCALE, MAX_LOG_SCALE = -5, 3
+"""Range of log2(scale / width of a cell)."""
+
+SCALES = (MAX_LOG_SCALE - MIN_LOG_SCALE) * SCALE_UNITS + 1
+
+_DEVIATIONS = 8  # the table covers this many standard deviations on either side
+_Z_UNITS = 1024  # entries per standard deviation
+_HALF = _DEVIATIONS * _Z_UNITS
+_SHIFT = 12
+_TOTAL = 1 << 30
+
+
+@dataclass(frozen=True)
+class CdfTable:
+    """Integer tables: they ship with the weights, so that no library's erf decides a bit.
+
+    Attributes:
+        values: int32 [16385], 2^30 times the CDF at multiples of 1/1024, from -8 to 8.
+        inverse_scales: int32 [SCALES], fixed-point factors from units of a mean to entries.
+    """
+
+    values: Tensor
+    inverse_scales: Tensor
+
+    @classmethod
+    def gaussian(cls, tail: float) -> "CdfTable":
+        """The normal CDF with a uniform density of `tail` per standard deviation mixed in."""
+        z = [i / _Z_UNITS for i in range(-_HALF, _HALF + 1)]
+        weight = 1 - 2 * _DEVIATIONS * tail
+        cdf = [weight * 0.5 * math.erfc(-x / math.sqrt(2)) + tail * (x + _DEVIATIONS) for x in z]
+        inverse = [
+            (_Z_UNITS << _SHIFT) / MEAN_UNITS * 2 ** -(i / SCALE_UNITS + MIN_LOG_SCALE)
+            for i in range(SCALES)
+        ]
+        return cls(
+            torch.tensor([round(_TOTAL * c) for c in cdf], dtype=torch.int32),
+            torch.tensor([round(x) for x in inverse], dtype=torch.int32),
+        )
+
+    def at(self, edges: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
+        """2^30 * CDF((edge - mean) / scale), int32; edges and means in units of a mean, int32.
+
+        `inverse_scale` is an entry of `inverse_scales` for each element.
+        """
+        z = (edges - mean).clamp_(-2 * _HALF, 2 * _HALF - 1) * inverse_scale >> _SHIFT
+        return self.values[z.clamp_(-_HALF, _HALF) + _HALF]

@@ -1,0 +1,210 @@
+"""Pictures in and out through Pillow: files, modes, alpha, ICC and EXIF.
+
+diffcodec codes 8-bit planes in one of the modes L, LA, RGB and RGBA. Everything that stands
+between a picture file and such planes is here, and so is the one way in which diffcodec
+writes a file.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from diffcodec.errors import ImageError
+
+MODES = ("L", "LA", "RGB", "RGBA")
+"""The modes that are coded; a mode's letters are its planes."""
+
+_EXIF_PREFIX = b"Exif\0\0"
+
+# Suffix -> Pillow's format and the options that keep as much of the picture as it can hold.
+_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "": ("PNG", {}),
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".jp2": ("JPEG2000", {}),
+    ".bmp": ("BMP", {}),
+    ".ppm": ("PPM", {}),
+    ".pgm": ("PPM", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".avif": ("AVIF", {"quality": 90, "subsampling": "4:4:4"}),
+}
+
+# Pillow would write these without their alpha and not say so.
+_NO_ALPHA = ("PPM", "BMP")
+
+
+def read_image(path: Path | BinaryIO) -> Image.Image:
+    """Open a picture and load its pixels; of an animation, the first frame.
+
+    Raises ImageError if the file is missing, unreadable, damaged, no picture, claims an absurd
+    size, or holds 16 bits per sample where Pillow would quietly keep 8.
+    """
+    if not isinstance(path, Path):
+        return _open(path, "the input")
+    try:
+        with path.open("rb") as file:
+            return _open(file, str(path))
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _open(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at half the size at which it refuses; a large photograph is no attack.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} claims an absurd size: {error}") from error
+    except Exception as error:  # a broken header surfaces as whatever the plugin tripped over
+        raise ImageError(f"{name} is damaged: {error}") from error
+    _load(image, name)
+    return image
+
+
+def _load(image: Image.Image, name: str) -> None:
+    """Load the pixels of a freshly opened picture, mending what Pillow does to sample depths."""
+    for tile in getattr(image, "tile", ()):
+        raw, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if image.mode in MODES and (
+            str(raw).endswith((";16B", ";16L", ";16N"))
+            or (tile.codec_name.startswith("ppm") and rest and rest[0] > 255)
+        ):
+            raise ImageError(
+                f"{name} has 16 bits per sample and diffcodec codes 8: convert it to 8 bits first"
+            )
+        if raw in ("L;2", "L;4") and "transparency" in image.info:
+            # Pillow widens these samples to 8 bits, but not the transparent one.
+            image.info["transparency"] *= 85 if raw == "L;2" else 17
+    try:
+        image.load()
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error...
+        raise ImageError(f"{name} is damaged: {error}") from error
+
+
+def to_planes(image: Image.Image) -> tuple[str, np.ndarray]:
+    """Return the coded mode (one of MODES) and the planes, uint8 [C, H, W].
+
+    Palettes become RGB, or RGBA if any entry is transparent; bilevel becomes L; a transparent
+    colour in L or RGB becomes an alpha plane. Raises ImageError for every other mode, whose
+    samples 8-bit planes cannot hold or whose colours would change on the way.
+    """
+    _load(image, "the picture")
+    if image.mode not in (*MODES, "1", "P"):
+        raise ImageError(
+            f"pictures of mode {image.mode} are not supported: "
+            "convert it to 8-bit L, LA, RGB or RGBA first"
+        )
+    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+    if image.has_transparency_data and not mode.endswith("A"):
+        mode += "A"
+    if image.mode != mode:
+        image = image.convert(mode)
+    pixels = np.asarray(image).reshape(image.height, image.width, len(mode))
+    return mode, np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def from_planes(mode: str, planes: np.ndarray, icc: bytes = b"", exif: bytes = b"") -> Image.Image:
+    """Return the picture of `planes` (uint8 [C, H, W]) in `mode`, the inverse of `to_planes`.
+
+    `icc` and `exif` are as `metadata` returns them; they go to `info`, where Pillow's own
+    formats keep them.
+    """
+    pixels = np.array(np.moveaxis(planes, 0, -1), order="C")  # a copy: the picture owns its pixels
+    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+    if icc:
+        image.info["icc_profile"] = icc
+    if exif:
+        image.info["exif"] = _EXIF_PREFIX + exif
+    return image
+
+
+def metadata(image: Image.Image) -> tuple[bytes, bytes]:
+    """Return the ICC profile and the EXIF block (a TIFF structure), b"" where there is none."""
+    icc = image.info.get("icc_profile") or b""
+    exif = image.info.get("exif") or b""
+    # Some of Pillow's readers leave JPEG's prefix on, others do not.
+    return icc, exif.removeprefix(_EXIF_PREFIX)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ImageError if `write_image` does not know the suffix of `path`."""
+    if path.suffix.lower() not in _WRITERS:
+        known = " ".join(suffix for suffix in _WRITERS if suffix)
+        raise ImageError(
+            f"cannot write {path}: the suffix {path.suffix} is unknown; known are {known}"
+        )
+
+
+def write_image(image: Image.Image, path: Path | BinaryIO) -> None:
+    """Write a picture with its ICC profile and EXIF, where the format has room for them.
+
+    The suffix names the format; a path without one, and a stream, get PNG. Formats that can be
+    lossless are written so. Raises ImageError for an unknown suffix, a picture that the format
+    cannot hold, and an output that cannot be written.
+    """
+    suffix = ""
+    if isinstance(path, Path):
+        check_suffix(path)
+        suffix = path.suffix.lower()
+    format, options = _WRITERS[suffix]
+    if format in _NO_ALPHA and image.has_transparency_data:
+        raise ImageError(f"cannot write {path}: {format} has no alpha; PNG has")
+    icc, exif = metadata(image)
+    if icc:
+        options = {**options, "icc_profile": icc}
+    if exif:
+        options = {**options, "exif": _EXIF_PREFIX + exif}
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, format, **options)
+    except Exception as error:  # Pillow's writers have no common error either
+        raise ImageError(f"cannot write {path} as {format}: {error}") from error
+    if isinstance(path, Path):
+        write_atomically(path, buffer.getvalue())
+    else:
+        path.write(buffer.getvalue())
+        path.flush()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, or leave it as it was.
+
+    The bytes go to a temporary file in the same folder, which then takes the name. A device or
+    a pipe is written to directly. Raises ImageError if the file cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            _replace(path.resolve(), data)  # resolved: a symbolic link stays one
+    except OSError as error:
+        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".diffcodec-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

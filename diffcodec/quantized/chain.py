@@ -1,0 +1,86 @@
+"""The forward process: an image as exact coefficients by level, and back from any state."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcodec.quantized import cells, schedule
+from diffcodec.quantized.schedule import CHANNELS, LOW
+from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
+from diffcodec.transforms.wavelet import details_shape
+
+MID_GREY = 128
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of the bands of an image of height x width pixels."""
+
+    height: int
+    width: int
+
+    @property
+    def levels(self) -> int:
+        """Levels of the wavelet."""
+        return schedule.levels(self.height, self.width)
+
+    def low_size(self, level: int) -> tuple[int, int]:
+        """Size of the low band after `level` levels (0: the image)."""
+        return -(-self.height >> level), -(-self.width >> level)
+
+    def size(self, level: int) -> tuple[int, int]:
+        """Size of the channels of a level (LOW: of the coarsest low band)."""
+        return self.low_size(self.levels if level == LOW else level)
+
+    def exists(self, level: int) -> Tensor:
+        """Which coefficients of a level are real, bool [CHANNELS, h, w]; the others are zero."""
+        mask = torch.zeros((CHANNELS, *self.size(level)), dtype=torch.bool)
+        if level == LOW:
+            mask[::3] = True
+        else:
+            for band, (rows, columns) in enumerate(details_shape(*self.low_size(level - 1))):
+                mask[band::3, :rows, :columns] = True
+        return mask
+
+
+def analyse(rgb: Tensor) -> dict[int, Tensor]:
+    """Exact coefficients of pictures [N, 3, H, W] in 0..255: {level: int32 [N, 9, h, w]}."""
+    low = rgb_to_ycocg(rgb.to(torch.int32))
+    low[:, 0] -= MID_GREY
+    values = {}
+    for level in range(1, schedule.levels(*rgb.shape[-2:]) + 1):
+        low, details = forward(low)
+        values[level] = details.flatten(1, 2)
+    values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
+    values[LOW][:, ::3] = low
+    return values
+
+
+def synthesise(low: Tensor) -> Tensor:
+    """RGB [N, 3, H, W] int32 from the rebuilt low band of level 0; not clamped."""
+    low = low.clone()
+    low[:, 0] += MID_GREY
+    return ycocg_to_rgb(low)
+
+
+def finer_low(low: Tensor, level: int, coefficients: Tensor, geometry: Geometry) -> Tensor:
+    """The low band below `level` from the one at it and integers for the level's channels."""
+    details = coefficients.unflatten(1, (3, 3))
+    return inverse(low, details, *geometry.low_size(level - 1))
+
+
+def plane_tensor(rung: int, level: int, levels: int) -> Tensor:
+    """Planes of a level after a rung, int32 [1, CHANNELS, 1, 1]."""
+    planes = schedule.planes(rung, level, levels)
+    return torch.tensor(planes, dtype=torch.int32).reshape(1, CHANNELS, 1, 1)
+
+
+def low_plane_tensor(rung: int, level: int) -> Tensor:
+    """Planes of the error of the low band at a level, int32 [1, 3, 1, 1]."""
+    return torch.tensor(schedule.low_planes(rung, level), dtype=torch.int32).reshape(1, 3, 1, 1)
+
+
+def rebuilt(floors: Tensor, planes: Tensor) -> Tensor:
+    """The low band [N, 3, h, w] that the cells of level LOW stand for."""
+    return cells.reconstruct(floors, planes)[:, ::3]

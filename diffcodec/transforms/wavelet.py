@@ -1,0 +1,69 @@
+"""One level of the reversible LeGall 5/3 wavelet (ISO/IEC 15444-1, annex F), in two dimensions.
+
+Signals are extended by mirroring at their ends, so that any size has a perfect inverse without
+padding: a side of n samples splits into ceil(n/2) low and floor(n/2) high ones. The three
+detail bands are filled up with zeros to the shape of the low band; `details_shape` says how
+much of each is real.
+"""
+
+import torch
+from torch import Tensor
+
+
+def details_shape(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Sizes (rows, columns) of the real part of HL, LH and HH for an image of this size."""
+    low_h, low_w, high_h, high_w = (height + 1) // 2, (width + 1) // 2, height // 2, width // 2
+    return (low_h, high_w), (high_h, low_w), (high_h, high_w)
+
+
+def forward(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Split integers [..., H, W] into low [..., h, w] and details [..., 3, h, w].
+
+    h = ceil(H/2), w = ceil(W/2). The details are HL (horizontal differences), LH and HH.
+    """
+    left, right = _split(image)
+    low, vertical = (t.mT for t in _split(left.mT))
+    horizontal, diagonal = (t.mT for t in _split(right.mT))
+    details = low.new_zeros((*low.shape[:-2], 3, *low.shape[-2:]))
+    for band, part in enumerate((horizontal, vertical, diagonal)):
+        details[..., band, : part.shape[-2], : part.shape[-1]] = part
+    return low, details
+
+
+def inverse(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
+    """Invert `forward` exactly; (height, width) is the size of the image it was given."""
+    horizontal, vertical, diagonal = (
+        details[..., band, :rows, :columns]
+        for band, (rows, columns) in enumerate(details_shape(height, width))
+    )
+    left = _merge(low.mT, vertical.mT).mT
+    right = _merge(horizontal.mT, diagonal.mT).mT
+    return _merge(left, right)
+
+
+def _split(x: Tensor) -> tuple[Tensor, Tensor]:
+    even, odd = x[..., 0::2], x[..., 1::2]
+    high = odd - _predict(even, odd.shape[-1])
+    return even + _update(high, even.shape[-1]), high
+
+
+def _merge(low: Tensor, high: Tensor) -> Tensor:
+    even = low - _update(high, low.shape[-1])
+    x = low.new_empty((*low.shape[:-1], low.shape[-1] + high.shape[-1]))
+    x[..., 0::2] = even
+    x[..., 1::2] = high + _predict(even, high.shape[-1])
+    return x
+
+
+def _predict(even: Tensor, count: int) -> Tensor:
+    """The mean of each odd sample's two even neighbours."""
+    following = torch.cat((even[..., 1:], even[..., -1:]), -1)
+    return (even[..., :count] + following[..., :count]) >> 1
+
+
+def _update(high: Tensor, count: int) -> Tensor:
+    """A quarter of the sum of each even sample's two details; nothing if there are none."""
+    if high.shape[-1] == 0:
+        return high.new_zeros((*high.shape[:-1], count))
+    padded = torch.cat((high[..., :1], high, high[..., -1:]), -1)
+    return (padded[..., :count] + padded[..., 1 : count + 1] + 2) >> 2

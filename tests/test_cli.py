@@ -1,0 +1,730 @@
+"""The command line as a person runs it.
+
+Most tests put a toy codec (zlib behind a header) in place of the real one: they are about
+arguments, files and messages. The tests at the end run the real codec on tiny pictures.
+"""
+
+import io
+import itertools
+import os
+import struct
+import subprocess
+import sys
+import types
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import diffcodec
+from diffcodec.cli import main
+from diffcodec.errors import CorruptError, FormatError
+from diffcodec.imageio import from_planes, metadata, to_planes
+
+HEADER = struct.Struct(">3sHHBI")
+
+
+@dataclass
+class Info:
+    width: int
+    height: int
+    mode: str
+    bytes: int
+    total_bytes: int
+    rungs: list
+    model: str = "0123abcd"
+    checksum: int = 0xBEEF
+    lossless: bool = True
+
+    @property
+    def complete(self) -> bool:
+        return self.bytes == self.total_bytes
+
+
+class ToyCodec:
+    """The API's shape around zlib: a truncated file is a grey picture."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict] = []
+
+    def encode(self, image, *, bpp=None, max_bytes=None, psnr=None, progress=None):
+        self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
+        progress(0.5)
+        mode, planes = to_planes(image)
+        _, height, width = planes.shape
+        payload = zlib.compress(planes.tobytes())
+        total = HEADER.size + len(payload)
+        progress(1.0)
+        return HEADER.pack(b"TOY", width, height, len(mode), total) + payload
+
+    def info(self, data, *, rungs=True):
+        if not data.startswith(b"TOY"):
+            raise FormatError("this is no .dfc file")
+        _, width, height, channels, total = HEADER.unpack_from(data)
+        ladder = [
+            types.SimpleNamespace(rung=rung, bytes=size, bpp=8 * size / width / height)
+            for rung, size in ((7, HEADER.size), (0, total))
+            if size <= len(data)
+        ]
+        mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
+        return Info(width, height, mode, len(data), total, ladder if rungs else [])
+
+    def decode(self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, progress=None):
+        self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
+        progress(1.0)
+        return list(self.decode_progressive(data))[-1].image
+
+    def decode_progressive(self, source):
+        header = self.info(source)
+        shape = (len(header.mode), header.height, header.width)
+        grey = from_planes(header.mode, np.full(shape, 128, np.uint8))
+        yield types.SimpleNamespace(bytes_used=HEADER.size, rung=7, image=grey)
+        if header.complete:
+            try:
+                pixels = zlib.decompress(source[HEADER.size :])
+            except zlib.error as error:
+                raise CorruptError("the pixels do not match their checksum") from error
+            planes = np.frombuffer(pixels, np.uint8).reshape(shape)
+            image = from_planes(header.mode, planes)
+            yield types.SimpleNamespace(bytes_used=len(source), rung=0, image=image)
+
+    def sample(self, width, height, mode="RGB", seed=0, progress=None):
+        self.calls.append({"seed": seed})
+        progress(1.0)
+        return Image.new(mode, (width, height), (seed, seed, seed))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def toy(folder, monkeypatch):
+    codec = ToyCodec()
+    for name in ("encode", "decode", "decode_progressive", "info", "sample"):
+        monkeypatch.setitem(vars(diffcodec), name, getattr(codec, name))
+    return codec
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    result = CliRunner().invoke(main, arguments, input=stdin)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a traceback is no message
+    return result
+
+
+def refused(result: Result, *words: str, code: int = 1) -> None:
+    """The command ended with this code and said these words on standard error only."""
+    assert result.exit_code == code
+    for word in words:
+        assert word in result.stderr
+    if code == 1:
+        assert result.stderr.startswith("diffcodec: ")
+        assert "Traceback" not in result.stderr
+
+
+def picture(mode: str = "RGB", width: int = 24, height: int = 17) -> Image.Image:
+    """A gradient with some noise, so that it is neither trivial nor incompressible."""
+    y, x, c = np.mgrid[:height, :width, : len(mode)]
+    noise = np.random.default_rng(1).integers(0, 9, y.shape)
+    pixels = (5 * x + 7 * y + 30 * c + noise).clip(0, 255).astype(np.uint8)
+    return from_planes(mode, np.moveaxis(pixels, -1, 0))
+
+
+def save(name: str, mode: str = "RGB", **options: object) -> Path:
+    path = Path(name)
+    picture(mode).save(path, **options)
+    return path
+
+
+def same(path: str, image: Image.Image) -> bool:
+    with Image.open(path) as other:
+        return (other.mode, other.size, other.tobytes()) == (
+            image.mode,
+            image.size,
+            image.tobytes(),
+        )
+
+
+def contents() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if path.is_file()}
+
+
+# --- encode -------------------------------------------------------------------------------------
+
+
+def test_encode_writes_beside_the_input_and_reports_one_line(toy):
+    Path("photos").mkdir()
+    save("photos/a.png")
+    result = run("encode", "photos/a.png")
+    assert result.exit_code == 0
+    data = Path("photos/a.dfc").read_bytes()
+    bpp = 8 * len(data) / (24 * 17)
+    ratio = 3 * 24 * 17 / len(data)
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"photos/a.dfc: {len(data):,} bytes, {bpp:.3f} bpp, {ratio:.2f}:1, ")
+    assert line.endswith(" s")
+    assert result.stderr == "", "no bar where there is no terminal"
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4), ("P", 3), ("1", 1)]
+)
+def test_the_ratio_is_against_the_coded_planes(toy, mode, channels):
+    (picture("L").convert(mode) if mode in ("P", "1") else picture(mode)).save("a.png")
+    result = run("encode", "a.png")
+    ratio = channels * 24 * 17 / Path("a.dfc").stat().st_size
+    assert f" {ratio:.2f}:1," in result.stdout
+
+
+def test_encode_to_a_named_file(toy):
+    save("a.png")
+    assert run("encode", "a.png", "-o", "other.bin").exit_code == 0
+    assert contents() == {"a.png", "other.bin"}
+
+
+def test_encode_several_inputs_beside_themselves_or_into_a_folder(toy):
+    save("a.png")
+    save("b.bmp")
+    Path("out").mkdir()
+    assert len(run("encode", "a.png", "b.bmp").stdout.splitlines()) == 2
+    assert run("encode", "a.png", "b.bmp", "-o", "out").exit_code == 0
+    assert run("encode", "a.png", "-o", "out").exit_code == 0
+    names = {"a.dfc", "b.dfc"}
+    assert contents() == {"a.png", "b.bmp"} | names | {str(Path("out", name)) for name in names}
+
+
+@pytest.mark.parametrize("output", ["missing", "a.png", "-"])
+def test_several_inputs_need_a_folder(toy, output):
+    original = save("a.png").read_bytes()
+    save("b.png")
+    refused(run("encode", "a.png", "b.png", "-o", output), "must be a folder", code=2)
+    assert contents() == {"a.png", "b.png"}
+    assert Path("a.png").read_bytes() == original
+
+
+def test_standard_input_is_not_one_of_several(toy):
+    save("a.png")
+    refused(run("encode", "a.png", "-"), "standard input", code=2)
+
+
+def test_inputs_that_would_share_an_output_are_refused(toy):
+    save("a.png")
+    save("a.bmp")
+    refused(run("encode", "a.png", "a.bmp"), "several inputs would be written to a.dfc", code=2)
+    assert contents() == {"a.png", "a.bmp"}
+
+
+def test_one_bad_input_does_not_stop_the_others(toy):
+    save("a.png")
+    Path("b.png").write_text("no picture")
+    save("c.png")
+    result = run("encode", "a.png", "b.png", "missing.png", "c.png")
+    refused(result, "b.png is not a picture", "cannot read missing.png: No such file")
+    assert len(result.stderr.splitlines()) == 2
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["a.dfc", "c.dfc"]
+    assert contents() == {"a.png", "b.png", "c.png", "a.dfc", "c.dfc"}
+
+
+def test_encode_is_a_filter(toy):
+    save("a.png")
+    result = run("encode", "-", stdin=Path("a.png").read_bytes())
+    assert result.exit_code == 0
+    assert toy.info(result.stdout_bytes).complete
+    assert " bytes, " in result.stderr, "the line must not get into the data"
+    assert contents() == {"a.png"}
+    assert run("encode", "a.png", "-o", "-").stdout_bytes == result.stdout_bytes
+    assert run("encode", "-", "-o", "b.dfc", stdin=Path("a.png").read_bytes()).exit_code == 0
+    assert Path("b.dfc").read_bytes() == result.stdout_bytes
+
+
+def test_standard_input_has_no_name_for_a_folder(toy):
+    refused(run("encode", "-", "-o", ".", stdin=b""), "standard input has no name", code=2)
+
+
+def test_an_empty_standard_input_is_no_picture(toy):
+    refused(run("encode", "-", stdin=b""), "is not a picture")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name", "passed"),
+    [
+        ("--bpp", "0.5", "bpp", 0.5),
+        ("--max-bytes", "1000", "max_bytes", 1000),
+        ("--psnr", "40", "psnr", 40.0),
+    ],
+)
+def test_encode_passes_its_limit_on(toy, option, value, name, passed):
+    save("a.png")
+    assert run("encode", "a.png", option, value).exit_code == 0
+    assert toy.calls == [{"bpp": None, "max_bytes": None, "psnr": None, name: passed}]
+
+
+LIMITS = ("--bpp", "--max-bytes", "--psnr")
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(LIMITS, 2)))
+def test_limits_do_not_mix(toy, pair):
+    save("a.png")
+    refused(run("encode", "a.png", pair[0], "30", pair[1], "30"), "at most one", code=2)
+    assert toy.calls == []
+
+
+@pytest.mark.parametrize("option", LIMITS)
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "many", ""])
+def test_a_limit_is_a_positive_number(toy, option, value):
+    save("a.png")
+    refused(run("encode", "a.png", option, value), option, code=2)
+    assert toy.calls == []
+    assert contents() == {"a.png"}
+
+
+@pytest.mark.parametrize("output", ["a.dfc", "./a.dfc", "link.dfc"])
+def test_encode_never_writes_over_its_input(toy, output):
+    save("a.dfc", format="PNG")  # a picture under a misleading name
+    original = Path("a.dfc").read_bytes()
+    Path("link.dfc").symlink_to("a.dfc")
+    refused(run("encode", "a.dfc", "-o", output), "is an input")
+    refused(run("encode", "a.dfc"), "is an input")
+    assert Path("a.dfc").read_bytes() == original
+
+
+def test_encode_never_writes_over_another_input(toy):
+    save("a.png")
+    save("a.dfc", format="PNG")
+    original = Path("a.dfc").read_bytes()
+    Path("out").mkdir()
+    refused(run("encode", "a.png", "a.dfc", "-o", "."), "a.dfc", code=2)
+    save("b.dfc", format="PNG")
+    refused(run("encode", "a.png", "b.dfc"), "b.dfc is an input")
+    assert Path("b.dfc").read_bytes() == original
+
+
+@pytest.mark.parametrize("source", ["missing.png", ".", ".."])
+def test_encode_names_what_it_cannot_read(toy, source):
+    refused(run("encode", source), f"cannot read {source}:")
+    assert contents() == set()
+
+
+def test_encode_refuses_other_modes_with_advice(toy):
+    Image.new("CMYK", (4, 4)).save("a.tif")
+    refused(run("encode", "a.tif"), "mode CMYK", "convert it")
+
+
+def test_an_output_that_cannot_be_written_is_named(toy):
+    save("a.png")
+    refused(run("encode", "a.png", "-o", "missing/a.dfc"), "cannot write missing/a.dfc")
+
+
+def test_a_failed_encode_leaves_the_old_file_whole(toy, monkeypatch):
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    save("a.png")
+    Path("a.dfc").write_bytes(b"precious")
+    monkeypatch.setattr(os, "fsync", refuse)
+    refused(run("encode", "a.png"), "cannot write a.dfc: No space left on device")
+    assert Path("a.dfc").read_bytes() == b"precious"
+    assert contents() == {"a.png", "a.dfc"}
+
+
+def test_encode_needs_an_input(toy):
+    refused(run("encode"), "IN...", code=2)
+
+
+def test_an_interruption_ends_cleanly(toy, monkeypatch):
+    def interrupt(*_: object, **__: object) -> bytes:
+        raise KeyboardInterrupt
+
+    save("a.png")
+    save("b.png")
+    monkeypatch.setitem(vars(diffcodec), "encode", interrupt)
+    result = run("encode", "a.png", "b.png")
+    assert (result.exit_code, result.stderr) == (130, "diffcodec: interrupted\n")
+    assert contents() == {"a.png", "b.png"}
+
+
+def test_a_terminal_gets_a_progress_bar(toy, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    from diffcodec.cli import progress_bar
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_bar("photo.png") as progress:
+        progress(0.0)
+        progress(1.0)
+    assert "photo.png" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()
+
+
+# --- decode -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coded(toy):
+    """A toy file a.dfc, its original out of the way."""
+    save("a.png")
+    assert run("encode", "a.png").exit_code == 0
+    Path("a.png").unlink()
+    toy.calls.clear()
+    return Path("a.dfc")
+
+
+def test_decode_writes_beside_the_input_and_reports_one_line(coded):
+    result = run("decode", "a.dfc")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("a.png: 24x17 RGB, ")
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""
+    assert same("a.png", picture())
+
+
+def test_decode_to_a_named_file_a_folder_or_another_format(coded):
+    Path("out").mkdir()
+    for output, written in (("b.png", "b.png"), ("b.tif", "b.tif"), ("out", "out/a.png")):
+        assert run("decode", "a.dfc", "-o", output).exit_code == 0
+        assert same(written, picture())
+
+
+def test_decode_is_a_filter(coded):
+    result = run("decode", "-", stdin=coded.read_bytes())
+    assert result.exit_code == 0
+    assert Image.open(io.BytesIO(result.stdout_bytes)).tobytes() == picture().tobytes()
+    assert run("decode", "a.dfc", "-o", "-").stdout_bytes == result.stdout_bytes
+    assert contents() == {"a.dfc"}
+
+
+def test_decode_passes_its_options_on(toy, coded):
+    for options in (["--bpp", "0.5"], ["--max-bytes", "99"], ["--detail", "sample", "--seed", "7"]):
+        assert run("decode", "a.dfc", "-o", "b.png", *options).exit_code == 0
+    default = {"bpp": None, "max_bytes": None, "detail": "mean", "seed": 0}
+    assert toy.calls == [
+        default | {"bpp": 0.5},
+        default | {"max_bytes": 99},
+        default | {"detail": "sample", "seed": 7},
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bpp", "1", "--max-bytes", "9"],
+        ["--bpp", "0"],
+        ["--bpp", "nan"],
+        ["--max-bytes", "0"],
+        ["--max-bytes", "1.5"],
+        ["--detail", "median"],
+        ["--seed", "-1"],
+        ["--seed", "x"],
+    ],
+)
+def test_decode_refuses_bad_options(toy, coded, options):
+    refused(run("decode", "a.dfc", *options), code=2)
+    assert toy.calls == []
+    assert contents() == {"a.dfc"}
+
+
+def test_a_truncated_file_is_a_preview_and_says_so(coded):
+    data = coded.read_bytes()
+    Path("short.dfc").write_bytes(data[:20])
+    result = run("decode", "short.dfc")
+    assert result.exit_code == 0
+    assert f"short.dfc is truncated, 20 of {len(data):,} bytes" in result.stderr
+    assert "preview" in result.stderr
+    assert Image.open("short.png").getextrema() == ((128, 128),) * 3
+
+
+def test_decode_does_not_replace_a_file_that_was_not_named(coded):
+    original = save("a.png").read_bytes()
+    refused(run("decode", "a.dfc"), "a.png exists", "-o")
+    assert Path("a.png").read_bytes() == original
+    assert run("decode", "a.dfc", "-o", "a.png").exit_code == 0
+
+
+def test_decode_never_writes_over_its_input(coded):
+    data = coded.read_bytes()
+    refused(run("decode", "a.dfc", "-o", "a.dfc"), "is an input")
+    coded.rename("a.png")
+    refused(run("decode", "a.png"), "is an input")
+    assert Path("a.png").read_bytes() == data
+
+
+@pytest.mark.parametrize("source", ["missing.dfc", "."])
+def test_decode_names_what_it_cannot_read(toy, source):
+    refused(run("decode", source, "-o", "b.png"), f"cannot read {source}:")
+
+
+def test_decode_passes_on_what_the_codec_says(coded):
+    Path("other.dfc").write_bytes(b"no such thing")
+    refused(run("decode", "other.dfc"), "this is no .dfc file")
+    data = bytearray(coded.read_bytes())
+    data[-5] ^= 1
+    coded.write_bytes(data)
+    refused(run("decode", "a.dfc"), "the pixels do not match their checksum")
+    assert contents() == {"a.dfc", "other.dfc"}
+
+
+def test_an_unknown_suffix_is_refused_before_the_work(toy, coded):
+    refused(run("decode", "a.dfc", "-o", "b.xyz"), "suffix .xyz is unknown")
+    refused(run("sample", "-o", "b.xyz"), "suffix .xyz is unknown")
+    assert toy.calls == []
+
+
+# --- sample -------------------------------------------------------------------------------------
+
+
+def test_sample_draws_a_picture_of_the_size_and_seed(toy):
+    result = run("sample", "-o", "s.png", "--size", "20x10", "--seed", "3")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("s.png: 20x10 RGB, ")
+    assert same("s.png", Image.new("RGB", (20, 10), (3, 3, 3)))
+
+
+@pytest.mark.parametrize("size", ["20", "x", "20x", "0x5", "5x0", "-1x5", "2.5x3", "1x2x3", "²x3"])
+def test_a_size_is_two_positive_numbers(toy, size):
+    refused(run("sample", "-o", "s.png", "--size", size), "--size", code=2)
+    assert contents() == set()
+
+
+def test_sample_needs_an_output(toy):
+    refused(run("sample"), "--output", code=2)
+
+
+# --- info ---------------------------------------------------------------------------------------
+
+
+def test_info_prints_the_header_and_the_rungs(coded):
+    size = coded.stat().st_size
+    result = run("info", "a.dfc")
+    assert result.exit_code == 0
+    fields = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines())
+    assert fields == {
+        "picture": "24x17 RGB",
+        "model": "0123abcd",
+        "checksum": "0000beef",
+        "coding": "lossless",
+        "file": f"complete, {size:,} bytes, {8 * size / (24 * 17):.3f} bpp",
+    }
+    table = [line.split() for line in result.stdout.split("\n\n")[1].splitlines()]
+    assert table[0] == ["rung", "bytes", "bpp"]
+    assert [row[:2] for row in table[1:]] == [["7", str(HEADER.size)], ["0", f"{size:,}"]]
+
+
+def test_info_reads_standard_input(coded):
+    assert run("info", "-", stdin=coded.read_bytes()).stdout == run("info", "a.dfc").stdout
+
+
+def test_info_says_that_a_file_is_truncated(coded):
+    data = coded.read_bytes()
+    coded.write_bytes(data[:20])
+    assert f"truncated, 20 of {len(data):,} bytes" in run("info", "a.dfc").stdout
+
+
+def test_info_against_the_original_adds_psnr(coded):
+    save("original.png")
+    result = run("info", "a.dfc", "--against", "original.png")
+    assert result.exit_code == 0
+    error = np.asarray(picture(), float) - 128
+    table = [line.split() for line in result.stdout.split("\n\n")[1].splitlines()]
+    assert table[0][-1] == "PSNR"
+    assert float(table[1][-1]) == pytest.approx(
+        10 * np.log10(255**2 / np.mean(error**2)), abs=0.006
+    )
+    assert table[2][-1] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (picture("L"), "24x17 L"),
+        (picture("RGBA"), "24x17 RGBA"),
+        (picture(width=17, height=24), "17x24 RGB"),
+    ],
+)
+def test_info_compares_like_with_like_only(coded, other, found):
+    other.save("other.png")
+    refused(run("info", "a.dfc", "--against", "other.png"), "other.png", found, "24x17 RGB")
+
+
+def test_info_names_what_it_cannot_read(coded):
+    refused(run("info", "missing.dfc"), "cannot read missing.dfc:")
+    refused(run("info", "a.dfc", "--against", "missing.png"), "cannot read missing.png:")
+    save("original.png")
+    refused(run("info", "original.png"), "this is no .dfc file")
+
+
+# --- train and export ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(folder, monkeypatch):
+    """The training module replaced by one that notes what it is asked to do."""
+    calls: list[tuple] = []
+    module = types.ModuleType("diffcodec.training")
+    module.train = lambda *a, **k: calls.append(("train", a, k))
+    module.export = lambda *a, **k: calls.append(("export", a, k))
+    monkeypatch.setitem(sys.modules, "diffcodec.training", module)
+    monkeypatch.setattr(diffcodec, "training", module, raising=False)
+    Path("photos").mkdir()
+    Path("checks").mkdir()
+    return calls
+
+
+def test_train_passes_its_budget_on(training):
+    assert run("train", "photos", "model.pt", "--minutes", "1.5").exit_code == 0
+    options = ["--steps", "9", "--validation", "checks", "--device", "cpu"]
+    assert run("train", "photos", "model.pt", *options).exit_code == 0
+    paths = (Path("photos"), Path("model.pt"))
+    none = {"minutes": None, "steps": None, "validation": None, "device": None}
+    assert training == [
+        ("train", paths, none | {"minutes": 1.5}),
+        ("train", paths, none | {"steps": 9, "validation": Path("checks"), "device": "cpu"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["photos", "model.pt"],
+        ["photos", "model.pt", "--minutes", "1", "--steps", "1"],
+        ["photos", "model.pt", "--minutes", "0"],
+        ["photos", "model.pt", "--steps", "0"],
+        ["missing", "model.pt", "--steps", "1"],
+        ["photos", "checks", "--steps", "1"],
+        ["photos", "model.pt", "--steps", "1", "--validation", "missing"],
+    ],
+)
+def test_train_refuses_bad_arguments(training, arguments):
+    refused(run("train", *arguments), "Error", code=2)
+    assert training == []
+
+
+def test_export_passes_its_paths_on(training):
+    Path("model.pt").touch()
+    paths = (Path("model.pt"), Path("model.safetensors"))
+    arguments = ["export", "model.pt", "model.safetensors", "--calibration", "photos"]
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--validation", "checks").exit_code == 0
+    assert training == [
+        ("export", paths, {"calibration": Path("photos"), "validation": None}),
+        ("export", paths, {"calibration": Path("photos"), "validation": Path("checks")}),
+    ]
+
+
+def test_export_refuses_bad_arguments(training):
+    Path("model.pt").touch()
+    refused(run("export", "missing.pt", "out", "--calibration", "photos"), "missing.pt", code=2)
+    refused(run("export", "model.pt", "out"), "--calibration", code=2)
+    refused(run("export", "model.pt", "model.pt", "--calibration", "photos"), "is an input")
+    assert training == []
+
+
+# --- the program itself -------------------------------------------------------------------------
+
+
+def program(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "diffcodec", *arguments]
+    root = str(Path(diffcodec.__file__).parent.parent)  # found also where it is not installed
+    environment = os.environ | {"PYTHONPATH": root}
+    return subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
+
+
+def test_version_and_help():
+    assert program("--version").stdout.split() == [b"diffcodec", diffcodec.__version__.encode()]
+    result = program("--help")
+    assert result.returncode == 0
+    for command in (b"encode", b"decode", b"sample", b"info", b"train", b"export"):
+        assert command in result.stdout
+        assert program(command.decode(), "--help").returncode == 0
+
+
+def test_help_does_not_load_torch_or_pillow():
+    script = (
+        "import sys; from diffcodec.cli import main; main(['encode', '--help'], standalone_mode=0);"
+        "print(sorted({'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_command_is_refused():
+    result = program("transmogrify")
+    assert result.returncode == 2
+    assert b"transmogrify" in result.stderr
+
+
+# --- the real codec -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_encode_and_decode_give_the_picture_back(folder, mode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save("a.png", mode, icc_profile=b"a profile", exif=exif)
+    assert run("encode", "a.png").exit_code == 0
+    assert run("decode", "a.dfc", "-o", "b.png").exit_code == 0
+    assert same("b.png", picture(mode))
+    with Image.open("a.png") as before, Image.open("b.png") as after:
+        assert metadata(after) == metadata(before)
+        assert metadata(after)[0] == b"a profile"
+
+
+def test_the_program_is_a_filter_both_ways(folder):
+    coded = program("encode", "-", stdin=save("a.png").read_bytes())
+    assert coded.returncode == 0, coded.stderr
+    decoded = program("decode", "-", stdin=coded.stdout)
+    assert decoded.returncode == 0, decoded.stderr
+    assert Image.open(io.BytesIO(decoded.stdout)).tobytes() == picture().tobytes()
+
+
+def test_limits_truncation_and_info(folder):
+    save("a.png")
+    assert run("encode", "a.png", "--max-bytes", "200").exit_code == 0
+    assert Path("a.dfc").stat().st_size <= 200
+    assert "lossy" in run("info", "a.dfc").stdout
+
+    assert run("encode", "a.png").exit_code == 0
+    table = run("info", "a.dfc", "--against", "a.png").stdout.split("\n\n")[1].splitlines()
+    quality = [float(line.split()[-1]) for line in table[1:]]
+    assert quality[0] < quality[-1] == float("inf")
+
+    Path("short.dfc").write_bytes(Path("a.dfc").read_bytes()[:100])
+    result = run("decode", "short.dfc")
+    assert result.exit_code == 0
+    assert "truncated" in result.stderr
+    with Image.open("short.png") as preview:
+        assert preview.size == (24, 17)
+
+
+def test_samples_follow_their_seed(folder):
+    for name, seed in (("a.png", "1"), ("b.png", "1"), ("c.png", "2")):
+        assert run("sample", "-o", name, "--size", "24x17", "--seed", seed).exit_code == 0
+    with Image.open("a.png") as first, Image.open("c.png") as other:
+        assert same("b.png", first)
+        assert first.tobytes() != other.tobytes()
+
+
+def test_files_that_are_no_dfc_or_damaged_are_refused(folder):
+    save("a.png")
+    for data in (b"", b"D", b"no such thing", Path("a.png").read_bytes()):
+        Path("bad.dfc").write_bytes(data)
+        refused(run("decode", "bad.dfc"), "diffcodec: ")
+        refused(run("info", "bad.dfc"), "diffcodec: ")
+    assert run("encode", "a.png").exit_code == 0
+    data = bytearray(Path("a.dfc").read_bytes())
+    data[len(data) // 2] ^= 0x10
+    Path("bad.dfc").write_bytes(data)
+    refused(run("decode", "bad.dfc"), "diffcodec: ")
+    assert not Path("bad.png").exists()
