@@ -5,7 +5,7 @@ Both name the library that does the work in `version`, which raises `MissingErro
 installed.
 """
 
-# ruff: noqa: D102 - the protocols document what the adapters' methods do
+
 
 import importlib.util
 import io

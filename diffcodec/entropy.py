@@ -119,6 +119,11 @@ class RangeDecoder:
         assert self._shadow is not None
         return self._shadow.bits_used
 
+    @property
+    def ended(self) -> bool:
+        """Whether the data ended before the bits that were asked for."""
+        return self._ended
+
     def _decode_prefix(self, probabilities: Probabilities) -> Bits:
         """Decode up to where garbage after the end first makes constriction refuse."""
         if len(probabilities) == 0:
@@ -133,6 +138,30 @@ class RangeDecoder:
             if len(first) < half or half == 0:
                 return first
             return np.concatenate([first, self._decode_prefix(probabilities[half:])])
+
+
+class BitSampler:
+    """Draws bits from their probabilities, once a decoder has no more of them.
+
+    Args: seed of the drawn bits, the same on every machine; the decoder that comes first.
+    """
+
+    def __init__(self, seed: int, first: Coder | None = None) -> None:
+        self._random = np.random.Generator(np.random.PCG64(seed))
+        self._first = first
+
+    def code(self, probabilities: Probabilities, truth: Bits | None = None) -> Bits:
+        """Bits from the decoder, then drawn ones."""
+        bits = (
+            np.empty(0, np.int32) if self._first is None else self._first.code(probabilities, None)
+        )
+        rest = probabilities[len(bits) :]
+        return np.concatenate([bits, (self._random.random(len(rest)) < rest).astype(np.int32)])
+
+
+def bytes_for(bits: float) -> int:
+    """Bytes of a prefix from which a decoder reads so much information."""
+    return math.ceil((bits + MARGIN_BITS) / 8)
 
 
 def _count_within(

@@ -21,10 +21,14 @@ MIN_LOG_SCALE, MAX_LOG_SCALE = -5, 3
 
 SCALES = (MAX_LOG_SCALE - MIN_LOG_SCALE) * SCALE_UNITS + 1
 
+TAIL = 1e-4 / 16
+"""Uniform density, per standard deviation, mixed into every Gaussian: nothing is impossible."""
+
 _DEVIATIONS = 8  # the table covers this many standard deviations on either side
 _Z_UNITS = 1024  # entries per standard deviation
 _HALF = _DEVIATIONS * _Z_UNITS
 _SHIFT = 12
+_REACH = 8 * MEAN_UNITS  # farther apart, edge and mean would overflow; no cell needs it
 _TOTAL = 1 << 30
 
 
@@ -40,12 +44,17 @@ class CdfTable:
     values: Tensor
     inverse_scales: Tensor
 
+    @staticmethod
+    def shapes() -> dict[str, tuple[int, ...]]:
+        """The shapes of the tables under their names in a model file."""
+        return {"cdf": (2 * _HALF + 1,), "inverse_scales": (SCALES,)}
+
     @classmethod
-    def gaussian(cls, tail: float) -> "CdfTable":
-        """The normal CDF with a uniform density of `tail` per standard deviation mixed in."""
+    def gaussian(cls) -> "CdfTable":
+        """The normal CDF with the density TAIL mixed in."""
         z = [i / _Z_UNITS for i in range(-_HALF, _HALF + 1)]
-        weight = 1 - 2 * _DEVIATIONS * tail
-        cdf = [weight * 0.5 * math.erfc(-x / math.sqrt(2)) + tail * (x + _DEVIATIONS) for x in z]
+        weight = 1 - 2 * _DEVIATIONS * TAIL
+        cdf = [weight * 0.5 * math.erfc(-x / math.sqrt(2)) + TAIL * (x + _DEVIATIONS) for x in z]
         inverse = [
             (_Z_UNITS << _SHIFT) / MEAN_UNITS * 2 ** -(i / SCALE_UNITS + MIN_LOG_SCALE)
             for i in range(SCALES)
@@ -60,5 +69,5 @@ class CdfTable:
 
         `inverse_scale` is an entry of `inverse_scales` for each element.
         """
-        z = (edges - mean).clamp_(-2 * _HALF, 2 * _HALF - 1) * inverse_scale >> _SHIFT
+        z = (edges - mean).clamp_(-_REACH, _REACH) * inverse_scale >> _SHIFT
         return self.values[z.clamp_(-_HALF, _HALF) + _HALF]

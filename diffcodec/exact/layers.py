@@ -8,7 +8,6 @@ rounded to an integer (design, section 4).
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcodec.quantized import cells, schedule
-from diffcodec.quantized.schedule import CHANNELS, LOW
+from diffcodec.quantized import schedule
+from diffcodec.quantized.schedule import CHANNELS, LOW, Phase
 from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
 
@@ -29,6 +29,16 @@ class Geometry:
         """Size of the low band after `level` levels (0: the image)."""
         return -(-self.height >> level), -(-self.width >> level)
 
+    @property
+    def finest(self) -> int:
+        """The level that ends a rung."""
+        return 1 if self.levels else LOW
+
+    def finer(self, level: int) -> int | None:
+        """The level after `level` in a rung, if there is one."""
+        coarse = self.levels + 1 if level == LOW else level
+        return coarse - 1 if coarse > 1 else None
+
     def size(self, level: int) -> tuple[int, int]:
         """Size of the channels of a level (LOW: of the coarsest low band)."""
         return self.low_size(self.levels if level == LOW else level)
@@ -42,6 +52,33 @@ class Geometry:
             for band, (rows, columns) in enumerate(details_shape(*self.low_size(level - 1))):
                 mask[band::3, :rows, :columns] = True
         return mask
+
+    def checkerboard(self, level: int) -> Tensor:
+        """(row + column) % 2 of the positions of a level, int64 [h, w]."""
+        return checkerboard(*self.size(level))
+
+    def positions(self, level: int, phase: Phase) -> Tensor:
+        """Where the coefficients of a phase lie in its three flattened channels, int64 [n]."""
+        here = self.exists(level)[phase.channels] & (self.checkerboard(level) == phase.parity)
+        return here.flatten().nonzero()[:, 0]
+
+    def no_low(self) -> Tensor:
+        """The low band on which level LOW works: none, int32 zeros [1, 3, h, w]."""
+        return torch.zeros((1, 3, *self.size(LOW)), dtype=torch.int32)
+
+    def finer_low(self, low: Tensor, level: int, coefficients: Tensor) -> Tensor:
+        """The low band on which the next finer level works, int32 [N, 3, h, w].
+
+        Args: the low band on which `level` works and integers for its channels [N, 9, h, w].
+        """
+        if level == LOW:
+            return coefficients[:, ::3]
+        return inverse(low, coefficients.unflatten(1, (3, 3)), *self.low_size(level - 1))
+
+
+def checkerboard(height: int, width: int) -> Tensor:
+    """(row + column) % 2, int64 [height, width]."""
+    return (torch.arange(height)[:, None] + torch.arange(width)) % 2
 
 
 def analyse(rgb: Tensor) -> dict[int, Tensor]:
@@ -64,12 +101,6 @@ def synthesise(low: Tensor) -> Tensor:
     return ycocg_to_rgb(low)
 
 
-def finer_low(low: Tensor, level: int, coefficients: Tensor, geometry: Geometry) -> Tensor:
-    """The low band below `level` from the one at it and integers for the level's channels."""
-    details = coefficients.unflatten(1, (3, 3))
-    return inverse(low, details, *geometry.low_size(level - 1))
-
-
 def plane_tensor(rung: int, level: int, levels: int) -> Tensor:
     """Planes of a level after a rung, int32 [1, CHANNELS, 1, 1]."""
     planes = schedule.planes(rung, level, levels)
@@ -79,8 +110,3 @@ def plane_tensor(rung: int, level: int, levels: int) -> Tensor:
 def low_plane_tensor(rung: int, level: int) -> Tensor:
     """Planes of the error of the low band at a level, int32 [1, 3, 1, 1]."""
     return torch.tensor(schedule.low_planes(rung, level), dtype=torch.int32).reshape(1, 3, 1, 1)
-
-
-def rebuilt(floors: Tensor, planes: Tensor) -> Tensor:
-    """The low band [N, 3, h, w] that the cells of level LOW stand for."""
-    return cells.reconstruct(floors, planes)[:, ::3]

@@ -19,8 +19,7 @@ def step_features(
     low_planes: Tensor,
     floors: Tensor,
     planes: Tensor,
-    finer: Tensor | None,
-    finer_planes: Tensor | None,
+    finer: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """Describe the state before a step; float32 integers [N, FEATURES, h, w] within LIMIT.
 
@@ -29,9 +28,8 @@ def step_features(
         low_planes: planes of its error, int32 [N, 3, 1, 1].
         floors: the level's channels before the step, int32 [N, 9, h, w].
         planes: their planes, int32 [N, 9, 1, 1].
-        finer: floors of the next finer level, int32 [N, 9, h', w'] with h' <= 2h and
-            w' <= 2w; None at the finest level.
-        finer_planes: their planes, int32 [N, 9, 1, 1].
+        finer: floors and planes of the next finer level, int32 [N, 9, h', w'] with h' <= 2h
+            and w' <= 2w, and [N, 9, 1, 1]; None at the finest level.
 
     The channels are the low band at two amplitude scales (absolute, and against the mean of its
     eight neighbours in units of its error), the level's midpoints at two scales in units of the
@@ -43,14 +41,14 @@ def step_features(
         _local_detail(low) << 2 >> low_planes,
         midpoints << 5 >> planes,
         midpoints << 1 >> planes,
-        torch.zeros_like(floors)
-        if finer is None or finer_planes is None
-        else _children(cells.double_midpoint(finer, finer_planes).abs() << 3 >> finer_planes, low),
+        torch.zeros_like(floors) if finer is None else _children(*finer, *low.shape[-2:]),
     ]
     return torch.cat(parts, 1).clamp_(-LIMIT, LIMIT).float()
 
 
-def phase_features(floors: Tensor, planes: Tensor, refined: Tensor, refined_planes: Tensor) -> Tensor:
+def phase_features(
+    floors: Tensor, planes: Tensor, refined: Tensor, refined_planes: Tensor
+) -> Tensor:
     """What earlier phases of the same step have told; float32 integers [N, C, h, w] within LIMIT.
 
     Args: floors and planes before the step and after it, int32. Where nothing was refined yet
@@ -69,9 +67,9 @@ def _local_detail(low: Tensor) -> Tensor:
     return 9 * low - (rows[..., :w] + rows[..., 1 : w + 1] + rows[..., 2:])
 
 
-def _children(magnitudes: Tensor, low: Tensor) -> Tensor:
-    """Sum the four children of each position; children outside the picture count as zero."""
-    h, w = low.shape[-2:]
+def _children(floors: Tensor, planes: Tensor, h: int, w: int) -> Tensor:
+    """Sum the magnitudes of the four children of each position; outside they count as zero."""
+    magnitudes = cells.double_midpoint(floors, planes).abs() << 3 >> planes
     padded = F.pad(magnitudes, (0, 2 * w - magnitudes.shape[-1], 0, 2 * h - magnitudes.shape[-2]))
     rows = padded[..., 0::2, :] + padded[..., 1::2, :]
     return rows[..., 0::2] + rows[..., 1::2]

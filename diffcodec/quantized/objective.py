@@ -10,27 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
 from diffcodec.networks import Index, StepNetwork
 from diffcodec.quantized import cells, chain, schedule
-from diffcodec.quantized.features import FEATURES, phase_features, step_features
+from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.schedule import CHANNELS, FINISH, LEVELS, LOW, PHASES
 
-TAIL = 1e-4 / 16
-"""Slope of the uniform density mixed into every Gaussian: no symbol has probability zero."""
-
 _MARGINAL_WEIGHT = 0.1
-
-
-def network() -> StepNetwork:
-    """The network of the quantised process, untrained."""
-    return StepNetwork(
-        FEATURES,
-        known=[phase.known for phase in PHASES],
-        # The first head also foretells what later phases code: previews take their means from it.
-        outputs=[2 * CHANNELS] + [2 * 3] * (len(PHASES) - 1),
-        rungs=schedule.RUNGS,
-        levels=LOW,
-    )
+"""Weight of the bits that the first head alone would need; previews take their means from it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class CropKind:
 KINDS = (
     CropKind(
         128,
-        8,
+        4,
         {1: 1.0, 2: 1.5},
         {
             FINISH: (0.20, 1.0),
@@ -66,7 +53,7 @@ KINDS = (
     ),
     CropKind(
         512,
-        2,
+        1,
         {3: 2.0, 4: 3.0, 5: 4.0, LOW: 4.0},
         {
             FINISH: (0.06, 1.0),
@@ -136,31 +123,32 @@ class Objective:
         """
         before = torch.where(rung == FINISH, schedule.LAST_RUNG, rung + 1)
         geometry = chain.Geometry(values[1].shape[-2] * 2, values[1].shape[-1] * 2)
-        low = values[LOW].new_zeros((len(rung), 3, *values[LOW].shape[-2:]))
+        low = geometry.no_low().to(rung.device).expand(len(rung), -1, -1, -1)
         result = {}
         for level in (LOW, *range(LEVELS, 0, -1)):
             old, new = self._planes(before, level), self._planes(rung, level)
             if level in levels:
-                finer_level = LEVELS if level == LOW else level - 1
-                has_finer = finer_level > 0
-                finer_planes = self._planes(before, finer_level) if has_finer else None
+                finer = geometry.finer(level)
+                children = None
+                if finer is not None:
+                    planes = self._planes(before, finer)
+                    children = cells.floor(values[finer], planes), planes
                 features = step_features(
                     low,
                     self.low_planes[rung - FINISH, level - 1],
                     cells.floor(values[level], old),
                     old,
-                    cells.floor(values[finer_level], finer_planes) if has_finer else None,
-                    finer_planes,
+                    children,
                 )
-                index = ((rung - FINISH).clamp_max(schedule.RUNGS - 1), torch.full_like(rung, level - 1))
+                index = (
+                    (rung - FINISH).clamp_max(schedule.RUNGS - 1),
+                    torch.full_like(rung, level - 1),
+                )
                 coded, marginal = _level_bits(net, index, features, values[level], old, new)
                 real = geometry.exists(level).to(low.device)
                 result[level] = coded * real, marginal * real
-            if level == LOW:
-                low = chain.rebuilt(cells.floor(values[LOW], new), new)
-            else:
-                known = cells.reconstruct(cells.floor(values[level], new), new)
-                low = chain.finer_low(low, level, known, geometry)
+            known = cells.reconstruct(cells.floor(values[level], new), new)
+            low = geometry.finer_low(low, level, known)
             if level == min(levels):
                 break
         return result
@@ -175,8 +163,7 @@ def _level_bits(
     floors, refined = cells.floor(values, old), cells.floor(values, new)
     told = phase_features(floors, old, refined, new)
     trunk = net.trunk(features, index)
-    h, w = values.shape[-2:]
-    even = checkerboard(h, w, 0, values.device)
+    even = chain.checkerboard(*values.shape[-2:]).to(values.device) == 0
     first = net.head(0, trunk, None, index)
     mean, log_scale = (part.clone() for part in first.chunk(2, 1))
     for number, phase in enumerate(PHASES[1:], 1):
@@ -188,14 +175,8 @@ def _level_bits(
         for whole, part in ((mean, phase_mean), (log_scale, phase_scale)):
             whole[:, phase.channels] = torch.where(here, part, whole[:, phase.channels])
     coded = gaussian_bits(mean, log_scale, floors, old, refined, new)
-    marginal = gaussian_bits(*first.chunk(2, 1), floors, old, refined, new)
-    return coded, marginal
-
-
-def checkerboard(h: int, w: int, parity: int, device: torch.device) -> Tensor:
-    """Positions with (row + column) % 2 == parity, bool [h, w]."""
-    rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
-    return (rows[:, None] + columns) % 2 == parity
+    mean, log_scale = first.chunk(2, 1)
+    return coded, gaussian_bits(mean, log_scale, floors, old, refined, new)
 
 
 def gaussian_bits(
@@ -206,7 +187,7 @@ def gaussian_bits(
     Mean and scale are in widths of the old cell, from its midpoint; log_scale is a log2.
     """
     middle, unit = cells.double_midpoint(floors, old), (2 << old).float()
-    inverse_scale = torch.exp2(-log_scale.clamp(-5, 3))
+    inverse_scale = torch.exp2(-log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE))
     outer = _mass(*cells.double_edges(floors, old), middle, unit, mean, inverse_scale)
     inner = _mass(*cells.double_edges(refined, new), middle, unit, mean, inverse_scale)
     return torch.log2(outer / inner)

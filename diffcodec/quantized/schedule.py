@@ -73,9 +73,7 @@ def planes(rung: int, level: int, levels: int) -> list[int]:
         side, diagonal = _DETAIL_NORMS[level - 1]
         norms = [side, side, diagonal]
     return [
-        max(0, rung - round(math.log2(colour * norm)))
-        for colour in _COLOUR_NORMS
-        for norm in norms
+        max(0, rung - round(math.log2(colour * norm))) for colour in _COLOUR_NORMS for norm in norms
     ]
 
 

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from diffcodec.errors import ModelError
 from diffcodec.networks import StepNetwork
 from diffcodec.quantized import chain
-from diffcodec.quantized.objective import KINDS, Objective, network
+from diffcodec.quantized.model import network
+from diffcodec.quantized.objective import KINDS, Objective
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW
 from diffcodec.training.data import Crops, load_images
 
@@ -61,7 +62,9 @@ def train(
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
-                    objective.loss(run.net, kind, crop.draw(kind.batch, run.generator), run.generator)
+                    objective.loss(
+                        run.net, kind, crop.draw(kind.batch, run.generator), run.generator
+                    )
                     for kind, crop in zip(KINDS, crops, strict=True)
                 ),
                 torch.zeros((), device=place),
@@ -88,6 +91,7 @@ class Run:
     """The state of a training run: network, its moving average, optimiser, random numbers."""
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
         self.net = network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -123,6 +127,7 @@ class Run:
             "generator": self.generator.get_state(),
             "steps": self.steps,
             "seconds": self.seconds,
+            "device": self.device.type,
             "average": self.average,
         }
         path.parent.mkdir(parents=True, exist_ok=True)

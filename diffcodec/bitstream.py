@@ -1,0 +1,193 @@
+"""The container of a .dfc file: header, stream, metadata.
+
+    offset  bytes  content
+    0       2      magic, D1 FC
+    2       1      format version (high four bits) and codec (low four bits; 0: quantised process)
+    3       1      flags: bits 0-1 mode (L, LA, RGB, RGBA), bit 2 lossless, bit 3 metadata follows
+    4       4      model id, the first bytes of the digest of its weights
+    8       4      CRC-32 of the decoded pixels (planes, rows, columns), big-endian
+    12      3-15   width, height and stream length as LEB128 numbers
+            ...    the stream: one range coder's words without inner lengths
+            ...    if flagged: LEB128 length, then zlib of (LEB128 length of ICC, ICC, EXIF)
+
+The stream comes before the metadata so that they never delay a picture. A file that ends before
+its stream or its metadata do is a prefix, and decodes to a preview.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+from diffcodec.errors import FormatError
+
+MAGIC = b"\xd1\xfc"
+VERSION = 1
+QUANTISED = 0
+MODES = ("L", "LA", "RGB", "RGBA")
+
+MAX_PIXELS = 1 << 27
+"""Largest picture that a header may claim; 134 megapixels."""
+
+MAX_METADATA = 1 << 26
+"""Largest ICC profile and EXIF block together, in bytes."""
+
+_FIXED = 12
+_LOSSLESS, _METADATA = 4, 8
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a file say.
+
+    `stream_bytes` is the length of the whole stream, whether or not the file has all of it;
+    `checksum` is the CRC-32 of the pixels that the complete file decodes to.
+    """
+
+    mode: str
+    width: int
+    height: int
+    model: bytes
+    checksum: int
+    stream_bytes: int
+    lossless: bool
+    has_metadata: bool
+
+
+@dataclass(frozen=True)
+class File:
+    """A parsed file or prefix of one. `start` is the offset of the stream."""
+
+    header: Header
+    start: int
+    stream: bytes
+    icc: bytes
+    exif: bytes
+    complete: bool
+    total_bytes: int
+    """Length of the complete file, less the metadata while a prefix does not tell theirs."""
+
+
+def write(header: Header, stream: bytes, icc: bytes = b"", exif: bytes = b"") -> bytes:
+    """The bytes of a file. Raises FormatError for a picture or metadata that are too large."""
+    check_size(header.width, header.height)
+    if len(icc) + len(exif) > MAX_METADATA:
+        raise FormatError("The picture's ICC profile and EXIF are too large to be kept.")
+    data = write_header(header) + stream
+    if header.has_metadata:
+        packed = zlib.compress(_leb128(len(icc)) + icc + exif, 9)
+        data += _leb128(len(packed)) + packed
+    return data
+
+
+def write_header(header: Header) -> bytes:
+    """The header alone."""
+    flags = MODES.index(header.mode)
+    flags |= header.lossless * _LOSSLESS | header.has_metadata * _METADATA
+    return (
+        MAGIC
+        + bytes([VERSION << 4 | QUANTISED, flags])
+        + header.model
+        + header.checksum.to_bytes(4, "big")
+        + _leb128(header.width)
+        + _leb128(header.height)
+        + _leb128(header.stream_bytes)
+    )
+
+
+def read(data: bytes) -> File:
+    """Parse a file or a prefix that has at least the header.
+
+    Raises FormatError if it is no .dfc file, of an unknown version, cut inside the header, or
+    claims a size beyond MAX_PIXELS; nothing is allocated on what it claims.
+    """
+    header, start = read_header(data)
+    end = start + header.stream_bytes
+    stream = data[start:end]
+    if not header.has_metadata:
+        return File(header, start, stream, b"", b"", len(data) >= end, end)
+    try:
+        length, begin = _read_leb128(data, end)
+    except IndexError:
+        return File(header, start, stream, b"", b"", False, end)
+    total = begin + length
+    if len(data) < total:
+        return File(header, start, stream, b"", b"", False, total)
+    icc, exif = _unpack(data[begin:total])
+    return File(header, start, stream, icc, exif, True, total)
+
+
+def read_header(data: bytes) -> tuple[Header, int]:
+    """The header and the offset of the stream; raises FormatError as `read` does."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise FormatError("This is not a .dfc file.")
+    if len(data) < _FIXED:
+        raise FormatError("The file ends inside its header.")
+    version, codec = data[2] >> 4, data[2] & 15
+    if version != VERSION or codec != QUANTISED:
+        raise FormatError(
+            f"The file has format version {version}, codec {codec}, "
+            "which this version of diffcodec does not know."
+        )
+    flags = data[3]
+    if flags >> 4:
+        raise FormatError("The file's header has flags that this version does not know.")
+    try:
+        width, position = _read_leb128(data, _FIXED)
+        height, position = _read_leb128(data, position)
+        stream_bytes, position = _read_leb128(data, position)
+    except IndexError as error:
+        raise FormatError("The file ends inside its header.") from error
+    check_size(width, height)
+    return (
+        Header(
+            mode=MODES[flags & 3],
+            width=width,
+            height=height,
+            model=data[4:8],
+            checksum=int.from_bytes(data[8:12], "big"),
+            stream_bytes=stream_bytes,
+            lossless=bool(flags & _LOSSLESS),
+            has_metadata=bool(flags & _METADATA),
+        ),
+        position,
+    )
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise FormatError for a picture without pixels or beyond MAX_PIXELS."""
+    if not (width and height):
+        raise FormatError("A picture without pixels cannot be coded.")
+    if width * height > MAX_PIXELS:
+        raise FormatError(
+            f"A picture of {width} x {height} pixels is beyond the limit of {MAX_PIXELS:,} pixels."
+        )
+
+
+def _unpack(packed: bytes) -> tuple[bytes, bytes]:
+    try:
+        unpacker = zlib.decompressobj()
+        raw = unpacker.decompress(packed, MAX_METADATA + 8)
+        length, start = _read_leb128(raw, 0)
+    except (zlib.error, IndexError) as error:
+        raise FormatError("The file's metadata are corrupt.") from error
+    if not unpacker.eof or start + length > len(raw):
+        raise FormatError("The file's metadata are corrupt.")
+    return raw[start : start + length], raw[start + length :]
+
+
+def _leb128(number: int) -> bytes:
+    groups = [number & 0x7F]
+    while number := number >> 7:
+        groups.append(number & 0x7F)
+    return bytes(group | 0x80 for group in groups[:-1]) + bytes(groups[-1:])
+
+
+def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
+    """A number and the offset after it. Raises IndexError past the end, FormatError if huge."""
+    number = 0
+    for shift in range(0, 35, 7):
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+    raise FormatError("The file's header holds an impossible number.")

@@ -1,0 +1,177 @@
+"""The codec of the quantised process: one walk along the chain serves encoder and decoder."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcodec.entropy import PROBABILITY_BITS, Coder
+from diffcodec.quantized import cells, chain
+from diffcodec.quantized.chain import Geometry, plane_tensor
+from diffcodec.quantized.features import phase_features
+from diffcodec.quantized.inference import Conditionals
+from diffcodec.quantized.model import Model
+from diffcodec.quantized.refine import refine
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, TOP_RUNG, Phase, Step, steps
+
+
+@dataclass
+class State:
+    """What is known of one picture: three colours, or one for grey and for alpha.
+
+    `floors` and `planes` hold for each level the cells of its coefficients, int32 [1, 9, h, w]
+    and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
+    `rungs` is the last rung that each level has completed; `awake` the levels with a
+    significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
+    is the low band that the next level of the rung works on.
+    """
+
+    geometry: Geometry
+    colours: int
+    floors: dict[int, Tensor]
+    planes: dict[int, Tensor]
+    rungs: dict[int, int]
+    low: Tensor
+    values: dict[int, Tensor] | None = None
+    awake: set[int] = field(default_factory=set)
+
+    @classmethod
+    def empty(cls, height: int, width: int, colours: int) -> "State":
+        """Nothing known but the size."""
+        geometry = Geometry(height, width)
+        levels = [LOW, *range(1, geometry.levels + 1)]
+        return cls(
+            geometry,
+            colours,
+            floors={
+                level: torch.zeros((1, CHANNELS, *geometry.size(level)), dtype=torch.int32)
+                for level in levels
+            },
+            planes={level: plane_tensor(TOP_RUNG, level, geometry.levels) for level in levels},
+            rungs=dict.fromkeys(levels, TOP_RUNG),
+            low=geometry.no_low(),
+        )
+
+    @classmethod
+    def of_image(cls, planes: Tensor) -> "State":
+        """The start of an encoder that knows the picture, uint8 [1 or 3, H, W]."""
+        colours, height, width = planes.shape
+        state = cls.empty(height, width, colours)
+        state.values = chain.analyse(planes.expand(3, -1, -1)[None])
+        return state
+
+    def phases(self) -> list[tuple[int, Phase]]:
+        """The phases of a step with their numbers; grey pictures have none of colour."""
+        return [(i, phase) for i, phase in enumerate(PHASES) if phase.colour < self.colours]
+
+
+class _Cut(Exception):
+    """The coder's data ended inside a step."""
+
+
+def walk(
+    model: Model,
+    states: list[State],
+    coder: Coder,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Iterator[int]:
+    """Take empty states of equal size down the chain; yield each rung when it is done.
+
+    States with `values` are encoded, others are decoded. The walk ends early where the coder's
+    data do. `progress` gets the fraction of the work that is done.
+    """
+    geometry = states[0].geometry
+    order = steps(geometry.levels)
+    work = list(accumulate(_work(geometry, step) for step in order))
+    for step, done in zip(order, work, strict=True):
+        try:
+            for state in states:
+                _take(model, state, step, coder)
+        except _Cut:
+            return
+        progress(done / work[-1])
+        if step.level == geometry.finest:
+            yield step.rung
+
+
+def _work(geometry: Geometry, step: Step) -> int:
+    """About how long a step takes; at the highest rungs the large levels still sleep."""
+    h, w = geometry.size(step.level)
+    return h * w if step.rung <= 8 else 1
+
+
+def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
+    """Refine one level of one picture to the planes of a rung. Raises _Cut."""
+    level = step.level
+    new = plane_tensor(step.rung, level, state.geometry.levels)
+    if level == LOW:
+        state.low = state.geometry.no_low()
+    if level in state.awake or _wakes(model, state, step, new, coder):
+        _refine(model, state, step, new, coder)
+    state.planes[level], state.rungs[level] = new, step.rung
+    known = cells.reconstruct(state.floors[level], new)
+    state.low = state.geometry.finer_low(state.low, level, known)
+
+
+def _wakes(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> bool:
+    """Code whether the level has its first significant coefficient at this rung."""
+    truth = None
+    if state.values is not None:
+        truth = np.array([bool((state.values[step.level].abs() >> new).any())], np.int32)
+    chance = int(model.wake[step.rung, step.level - 1]) / (1 << PROBABILITY_BITS)
+    bits = coder.code(np.array([chance]), truth)
+    if len(bits) == 0:
+        raise _Cut
+    if bits[0]:
+        state.awake.add(step.level)
+    return bool(bits[0])
+
+
+def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> None:
+    """Code the phases of a step."""
+    level = step.level
+    floors, old = state.floors[level], state.planes[level]
+    conditionals = Conditionals(model, state, step)
+    refined = floors.clone()
+    # What the phases so far have told; the even positions of a colour come before the odd ones.
+    told = torch.zeros(floors.shape, dtype=torch.int16)
+    for number, phase in state.phases():
+        channels = phase.channels
+        where = state.geometry.positions(level, phase)
+        rows = where // floors[0, 0].numel()
+        conditional = conditionals.of_phase(number, told, where)
+        before, after = (planes[0, channels, 0, 0][rows] for planes in (old, new))
+        values = None if state.values is None else state.values[level][0, channels].flatten()[where]
+        cell = floors[0, channels].flatten()[where]
+        cell, reached = refine(cell, before, after, conditional, coder, values)
+        refined[0, channels].view(-1)[where] = cell
+        if bool((reached > after).any()):
+            state.floors[level] = refined
+            state.planes[level] = _reached_planes(state, level, number, old, new, where, reached)
+            raise _Cut
+        parity = state.geometry.checkerboard(level) == phase.parity
+        shift = phase_features(
+            floors[:, channels], old[:, channels], refined[:, channels], new[:, channels]
+        )
+        told[:, channels] += (shift * parity).to(torch.int16)
+    state.floors[level] = refined
+
+
+def _reached_planes(
+    state: State, level: int, last: int, old: Tensor, new: Tensor, where: Tensor, reached: Tensor
+) -> Tensor:
+    """Planes of every coefficient when phase `last` was cut, int32 [1, 9, h, w]."""
+    shape = state.floors[level].shape
+    planes = old.expand(shape).clone()
+    board = state.geometry.checkerboard(level)
+    for number, phase in state.phases():
+        if number < last:
+            done = planes[:, phase.channels]
+            planes[:, phase.channels] = torch.where(
+                board == phase.parity, new[:, phase.channels], done
+            )
+    planes[0, PHASES[last].channels].view(-1)[where] = reached
+    return planes

@@ -1,0 +1,124 @@
+"""The integer model that the codec runs: exact network, probability tables, digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from diffcodec.errors import ModelError
+from diffcodec.exact.cdf import (
+    MEAN_UNITS,
+    MIN_LOG_SCALE,
+    SCALE_UNITS,
+    SCALES,
+    CdfTable,
+)
+from diffcodec.exact.layers import make_exact
+from diffcodec.networks import StepNetwork
+from diffcodec.quantized.features import FEATURES
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, RUNGS, TOP_RUNG
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+DEFAULT = WEIGHTS / "photo.safetensors"
+
+ID_BYTES = 4
+
+MEAN_LIMIT = 4 * MEAN_UNITS
+"""Largest magnitude of a mean, four cells from the midpoint."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that the probabilities of a stream depend on.
+
+    Attributes:
+        network: the exact network.
+        table: the integer CDF.
+        wake: int32 [TOP_RUNG, LOW]: chance in 2^-16 that a level which was all zero so far has
+            its first significant coefficient at this rung.
+        id: the first bytes of the digest, as they stand in a file's header.
+    """
+
+    network: StepNetwork
+    table: CdfTable
+    wake: Tensor
+    id: bytes
+
+
+def network() -> StepNetwork:
+    """The float network of the quantised process, untrained."""
+    return StepNetwork(
+        FEATURES,
+        known=[phase.known for phase in PHASES],
+        # The first head also foretells what later phases code: previews take their means from it.
+        outputs=[2 * CHANNELS] + [2 * 3] * (len(PHASES) - 1),
+        rungs=RUNGS,
+        levels=LOW,
+    )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and contents of the tensors, in hexadecimal."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        state.update(tensor.numpy().tobytes())
+    return state.hexdigest()
+
+
+def output_units(channels: int) -> Tensor:
+    """Integer units per 1.0 of the channels of a head: means, then log2 scales."""
+    half = torch.ones(channels // 2)
+    return torch.cat((half * MEAN_UNITS, half * SCALE_UNITS))
+
+
+def scale_index(output: Tensor) -> Tensor:
+    """Index into the table's scales from a head's integer log2 scale."""
+    return (output - MIN_LOG_SCALE * SCALE_UNITS).clamp_(0, SCALES - 1)
+
+
+@cache
+def load(path: Path = DEFAULT) -> Model:
+    """Read a model file. Raises ModelError if it is missing, damaged or breaks the bound."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The model file {path} cannot be read.") from error
+    return build(tensors)
+
+
+def build(tensors: Mapping[str, Tensor]) -> Model:
+    """The model of these tensors. Raises ModelError if some are missing or unsuitable."""
+    try:
+        table = CdfTable(tensors["cdf"], tensors["inverse_scales"])
+        wake = tensors["wake"]
+    except KeyError as error:
+        raise ModelError(f"The model file lacks the table {error}.") from error
+    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW)}
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ModelError(f"The table {name} of the model file has the wrong shape.")
+    exact = make_exact(network(), tensors, output_limit=MEAN_LIMIT)
+    assert isinstance(exact, StepNetwork)
+    return Model(exact, table, wake, bytes.fromhex(digest(tensors))[:ID_BYTES])
+
+
+def find(model_id: bytes) -> Model:
+    """The installed model with this id; raises ModelError if there is none."""
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            card = json.loads((file.metadata() or {}).get("card", "{}"))
+        if card.get("digest", "").startswith(model_id.hex()):
+            return load(path)
+    raise ModelError(
+        f"The file needs the model {model_id.hex()}, which is not installed; "
+        "name its file, or install the version of diffcodec that made the file."
+    )

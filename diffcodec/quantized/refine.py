@@ -1,0 +1,133 @@
+"""One set of coefficients from its cells to smaller ones, plane by plane, through a coder."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcodec.entropy import Coder, quantise_probabilities
+from diffcodec.exact.cdf import MEAN_UNITS, CdfTable
+from diffcodec.quantized import cells
+
+_SUBCELLS = 8
+
+
+@dataclass
+class Conditional:
+    """Gaussians over coefficients, each in the frame of the cell in which the step found it.
+
+    All int32 [n]: twice the midpoint and the plane of the cell; the mean in 1/256 of the cell's
+    width from the midpoint; the entry of the table's inverse scales.
+    """
+
+    table: CdfTable
+    middle: Tensor
+    plane: Tensor
+    mean: Tensor
+    inverse_scale: Tensor
+
+    def cdf(self, double_edges: Tensor) -> Tensor:
+        """2^30 times the CDF at edges that are given doubled, int32 [n]."""
+        units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
+        return self.table.at(units, self.mean, self.inverse_scale)
+
+    def take(self, where: Tensor) -> "Conditional":
+        """The conditionals of a subset."""
+        return Conditional(
+            self.table,
+            self.middle[where],
+            self.plane[where],
+            self.mean[where],
+            self.inverse_scale[where],
+        )
+
+    def expectation(self, floors: Tensor, planes: Tensor) -> Tensor:
+        """E[coefficient | cell], rounded to an integer, for cells inside the frames; int32 [n].
+
+        The cell is cut into eight equal parts, each of which counts with its midpoint; integers
+        and correctly rounded divisions give the same on every machine.
+        """
+        low, high = cells.double_edges(floors, planes)
+        width = high - low
+        below = first = self.cdf(low)
+        moment = torch.zeros_like(first, dtype=torch.int64)
+        for part in range(_SUBCELLS):
+            above = self.cdf(low + (width * (part + 1) >> 3))
+            moment += (above - below).long() * (2 * part + 1 - _SUBCELLS)
+            below = above
+        total = (below - first).clamp_min(1)
+        shift = (moment.double() / total.double()) * width.double() / (4 * _SUBCELLS)
+        return ((low + high).double() / 4 + shift).round().to(torch.int32)
+
+
+def refine(
+    floors: Tensor,
+    before: Tensor,
+    after: Tensor,
+    conditional: Conditional,
+    coder: Coder,
+    truth: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Code coefficients from planes `before` to planes `after`; all tensors are int32 [n].
+
+    Each plane splits a zero cell in three and any other cell in two: first a bit says whether
+    the magnitude gains this plane's bit, then those that have left zero get a sign.
+
+    Args:
+        truth: the exact coefficients where they are known, that is in an encoder.
+
+    Returns:
+        New floors, and the planes reached: `after`, but for those coefficients that came after
+        the end of the coder's data.
+    """
+    floors, reached = floors.clone(), before.clone()
+    while len(active := (reached > after).nonzero()[:, 0]):
+        everything = len(active) == len(floors)
+        part = conditional if everything else conditional.take(active)
+        ended = _split(floors, reached, active, part, coder, truth)
+        if ended:
+            break
+    return floors, reached
+
+
+def _split(
+    floors: Tensor,
+    reached: Tensor,
+    active: Tensor,
+    conditional: Conditional,
+    coder: Coder,
+    truth: Tensor | None,
+) -> bool:
+    """Code one plane of the active coefficients in place; whether the coder's data ended."""
+    floor, plane = floors[active], reached[active] - 1
+    half = 1 << plane
+    magnitude, zero = floor.abs(), floor == 0
+    side = 1 - 2 * (floor < 0).int()
+    split = 2 * (magnitude + half) - 1
+    outer = split + 2 * half
+    inner = torch.where(zero, -outer, 2 * magnitude - 1)
+    at_split, at_outer = conditional.cdf(split * side), conditional.cdf(outer * side)
+    at_inner = conditional.cdf(inner * side)
+    upper, whole = at_outer - at_split, at_outer - at_inner
+    leaving = upper.abs()
+    zeros = zero.nonzero()[:, 0]
+    leaving[zeros] += conditional.take(zeros).cdf(-split[zeros]) - at_inner[zeros]
+    exact = truth[active] if truth is not None else None
+    bits = coder.code(
+        quantise_probabilities(leaving.numpy(), whole.abs().numpy()),
+        None if exact is None else (exact.abs() >> plane & 1).numpy(),
+    )
+    told = len(bits)
+    gained = torch.from_numpy(bits)
+    new = (gained.bool() & zero[:told]).nonzero()[:, 0]
+    signs = coder.code(
+        quantise_probabilities(upper[new].numpy(), leaving[new].numpy()),
+        None if exact is None else (exact[new] > 0).int().numpy(),
+    )
+    side[new[: len(signs)]] = 2 * torch.from_numpy(signs) - 1
+    if len(signs) < len(new):
+        told = int(new[len(signs)])  # the first coefficient that has left zero to a side unknown
+    where = active[:told]
+    floors[where] = side[:told] * (magnitude[:told] + gained[:told] * half[:told])
+    reached[where] -= 1
+    return told < len(active)
