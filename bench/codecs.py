@@ -5,8 +5,6 @@ Both name the library that does the work in `version`, which raises `MissingErro
 installed.
 """
 
-
-
 import importlib.util
 import io
 import itertools

@@ -109,10 +109,25 @@ class Block(nn.Module):
         return self.sum(x, self.second(self.first(x, index), index))
 
 
+class HeadConv(FilmConv):
+    """A convolution of a head; its exact twin works on rows, one for each position in question.
+
+    A row of a 3x3 convolution has the channels of the position's nine neighbours, row by row.
+    """
+
+
 class Head(nn.Module):
     """Conditionals of one phase from the trunk and the `known` channels of earlier phases."""
 
-    def __init__(self, conv: Layer, width: int, hidden: int, known: int, outputs: int, name: str):
+    def __init__(
+        self,
+        conv: Layer,
+        width: int,
+        hidden: int,
+        known: int,
+        outputs: int,
+        name: str,
+    ) -> None:
         super().__init__()
         self.trunk = conv(width, hidden, 1, "trunk", f"{name}.in")
         self.phase = conv(known, hidden, 3, PHASE, f"{name}.in", init=0.3) if known else None
@@ -153,6 +168,7 @@ class StepNetwork(nn.Module):
         super().__init__()
 
         conv = partial(FilmConv, rungs=rungs, levels=levels)
+        head = partial(HeadConv, rungs=rungs, levels=levels)
         self.feature_scale = Scale(UNITS[FEATURES])
         self.phase_scale = Scale(UNITS[PHASE])
         self.stem = conv(features, width, 3, FEATURES, "full", relu=True)
@@ -164,7 +180,7 @@ class StepNetwork(nn.Module):
         self.sum = Sum("full")
         self.merge = conv(width, width, 3, "full", "trunk", relu=True)
         self.heads = nn.ModuleList(
-            Head(conv, width, hidden, k, o, f"head{i}")
+            Head(head, width, hidden, k, o, f"head{i}")
             for i, (k, o) in enumerate(zip(known, outputs, strict=True))
         )
 
@@ -179,7 +195,11 @@ class StepNetwork(nn.Module):
         return self.merge(full, index)[..., :h, :w]
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
-        """Means and log2 scales of a phase, [N, outputs, h, w]; `known`: [N, known, h, w]."""
+        """Means and log2 scales of a phase, [N, outputs, h, w]; `known`: [N, known, h, w].
+
+        The exact model takes and gives rows instead (see `HeadConv`): [n, width],
+        [n, 9 * known] and [n, outputs].
+        """
         if known is not None:
             known = self.phase_scale(known)
         return self.heads[phase](trunk, known, index)

@@ -8,11 +8,12 @@ rounded to an integer (design, section 4).
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
-from diffcodec.networks import OUT, FilmConv, Index, Scale, Sum
+from diffcodec.networks import OUT, FilmConv, HeadConv, Index, Scale, Sum
 
 ACTIVATION_LIMIT = 511
 """Largest magnitude of an activation."""
@@ -23,6 +24,8 @@ ACCUMULATOR_LIMIT = 1 << 24
 
 class ExactConv(nn.Module):
     """round((conv(x) + bias[step]) * multiplier[step]), clamped; ReLU is a clamp at zero.
+
+    As a twin of a `HeadConv` (`rows`) it is a matrix product on rows [n, inputs * k * k].
 
     Args:
         weight: int8 [outputs, inputs, k, k].
@@ -45,19 +48,26 @@ class ExactConv(nn.Module):
         *,
         stride: int,
         relu: bool,
+        rows: bool,
         limit: int,
     ) -> None:
         super().__init__()
         check_bound(weight, bias)
-        self.register_buffer("weight", weight.float())
+        packed = weight.float().contiguous(memory_format=torch.channels_last)
+        self.rows = rows
+        self.register_buffer("weight", packed.permute(0, 2, 3, 1).flatten(1) if rows else packed)
         self.register_buffer("bias", bias.float())
-        self.register_buffer("multiplier", multiplier[..., None, None])
+        self.register_buffer("multiplier", multiplier if rows else multiplier[..., None, None])
         self.stride, self.padding = stride, weight.shape[-1] // 2 if stride == 1 else 0
         self.low, self.high = 0 if relu else -limit, limit
 
     def forward(self, x: Tensor, index: Index) -> Tensor:
         rung, level = (int(i) for i in index)
-        y = F.conv2d(x, self.weight, self.bias[rung, level], self.stride, self.padding)
+        bias = self.bias[rung, level]
+        if self.rows:
+            y = F.linear(x, self.weight, bias)
+        else:
+            y = F.conv2d(x, self.weight, bias, self.stride, self.padding)
         # The first rounding removes the error of kernels that transform (Winograd).
         y = y.round_().mul_(self.multiplier[rung, level]).round_()
         return y.clamp_(self.low, self.high)
@@ -98,7 +108,13 @@ def make_exact(skeleton: nn.Module, tensors: Mapping[str, Tensor], output_limit:
                 raise ModelError(f"The layer {name} of the model file has the wrong shape.")
             limit = output_limit if module.domain.endswith(OUT) else ACTIVATION_LIMIT
             exact = ExactConv(
-                weight, bias, multiplier, stride=module.stride, relu=module.relu, limit=limit
+                weight,
+                bias,
+                multiplier,
+                stride=module.stride,
+                relu=module.relu,
+                rows=isinstance(module, HeadConv),
+                limit=limit,
             )
         elif isinstance(module, Sum):
             exact = ExactSum()

@@ -1,12 +1,13 @@
 """The forward process: an image as exact coefficients by level, and back from any state."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from diffcodec.quantized import schedule
-from diffcodec.quantized.schedule import CHANNELS, LOW, Phase
+from diffcodec.quantized.schedule import CHANNELS, LOW
 from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
 
@@ -57,10 +58,13 @@ class Geometry:
         """(row + column) % 2 of the positions of a level, int64 [h, w]."""
         return checkerboard(*self.size(level))
 
-    def positions(self, level: int, phase: Phase) -> Tensor:
-        """Where the coefficients of a phase lie in its three flattened channels, int64 [n]."""
-        here = self.exists(level)[phase.channels] & (self.checkerboard(level) == phase.parity)
-        return here.flatten().nonzero()[:, 0]
+    @cache  # noqa: B019 - a few entries, of sizes that a process meets again and again
+    def selection(self, level: int, parity: int) -> "Selection":
+        """The coefficients that the phases of a parity code."""
+        here = (self.checkerboard(level) == parity).flatten()
+        places = here.nonzero()[:, 0]
+        real = self.exists(level)[:3].flatten(1)[:, places]
+        return Selection(places, None if bool(real.all()) else real)
 
     def no_low(self) -> Tensor:
         """The low band on which level LOW works: none, int32 zeros [1, 3, h, w]."""
@@ -74,6 +78,41 @@ class Geometry:
         if level == LOW:
             return coefficients[:, ::3]
         return inverse(low, coefficients.unflatten(1, (3, 3)), *self.low_size(level - 1))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Coefficients of a phase: positions in the flattened plane, and which channels have them.
+
+    `places` is int64 [n]; `real` bool [3, n], or None if all of them exist. (The three channels
+    of a colour are alike; of level LOW only the first exists.)
+    """
+
+    places: Tensor
+    real: Tensor | None
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """The selected elements of [3, n], channel by channel, one-dimensional."""
+        return rows.flatten() if self.real is None else rows[self.real]
+
+    def of_planes(self, planes: Tensor) -> Tensor:
+        """The selected elements of [3, h, w]."""
+        return self.of_rows(planes.flatten(1)[:, self.places])
+
+    def of_channels(self, values: Tensor) -> Tensor:
+        """One value for each channel, [3], spread over its selected elements."""
+        return self.of_rows(values[:, None].expand(-1, len(self.places)))
+
+    def put(self, planes: Tensor, elements: Tensor) -> Tensor:
+        """A copy of [3, h, w] with the selected elements replaced."""
+        flat = planes.flatten(1).clone()
+        if self.real is None:
+            flat[:, self.places] = elements.view(3, -1)
+        else:
+            rows = flat[:, self.places]
+            rows[self.real] = elements
+            flat[:, self.places] = rows
+        return flat.view_as(planes)
 
 
 def checkerboard(height: int, width: int) -> Tensor:

@@ -12,7 +12,7 @@ from diffcodec.entropy import PROBABILITY_BITS, Coder
 from diffcodec.quantized import cells, chain
 from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.features import phase_features
-from diffcodec.quantized.inference import Conditionals
+from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.refine import refine
 from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, TOP_RUNG, Phase, Step, steps
@@ -136,42 +136,39 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     floors, old = state.floors[level], state.planes[level]
     conditionals = Conditionals(model, state, step)
     refined = floors.clone()
-    # What the phases so far have told; the even positions of a colour come before the odd ones.
-    told = torch.zeros(floors.shape, dtype=torch.int16)
+    told = Told(*floors.shape[-2:])
     for number, phase in state.phases():
         channels = phase.channels
-        where = state.geometry.positions(level, phase)
-        rows = where // floors[0, 0].numel()
-        conditional = conditionals.of_phase(number, told, where)
-        before, after = (planes[0, channels, 0, 0][rows] for planes in (old, new))
-        values = None if state.values is None else state.values[level][0, channels].flatten()[where]
-        cell = floors[0, channels].flatten()[where]
-        cell, reached = refine(cell, before, after, conditional, coder, values)
-        refined[0, channels].view(-1)[where] = cell
+        chosen = state.geometry.selection(level, phase.parity)
+        before, after = (chosen.of_channels(p[0, channels, 0, 0]) for p in (old, new))
+        values = None if state.values is None else state.values[level][0, channels]
+        cell, reached = refine(
+            chosen.of_planes(floors[0, channels]),
+            before,
+            after,
+            conditionals.of_phase(number, told, chosen),
+            coder,
+            None if values is None else chosen.of_planes(values),
+        )
+        refined[0, channels] = chosen.put(refined[0, channels], cell)
         if bool((reached > after).any()):
             state.floors[level] = refined
-            state.planes[level] = _reached_planes(state, level, number, old, new, where, reached)
+            state.planes[level] = _reached_planes(state, level, number, old, new, reached)
             raise _Cut
-        parity = state.geometry.checkerboard(level) == phase.parity
         shift = phase_features(
             floors[:, channels], old[:, channels], refined[:, channels], new[:, channels]
         )
-        told[:, channels] += (shift * parity).to(torch.int16)
+        told.add(channels, shift * (state.geometry.checkerboard(level) == phase.parity))
     state.floors[level] = refined
 
 
 def _reached_planes(
-    state: State, level: int, last: int, old: Tensor, new: Tensor, where: Tensor, reached: Tensor
+    state: State, level: int, last: int, old: Tensor, new: Tensor, reached: Tensor
 ) -> Tensor:
     """Planes of every coefficient when phase `last` was cut, int32 [1, 9, h, w]."""
-    shape = state.floors[level].shape
-    planes = old.expand(shape).clone()
-    board = state.geometry.checkerboard(level)
-    for number, phase in state.phases():
-        if number < last:
-            done = planes[:, phase.channels]
-            planes[:, phase.channels] = torch.where(
-                board == phase.parity, new[:, phase.channels], done
-            )
-    planes[0, PHASES[last].channels].view(-1)[where] = reached
+    planes = old.expand_as(state.floors[level]).clone()
+    for number, phase in state.phases()[: last + 1]:
+        chosen = state.geometry.selection(level, phase.parity)
+        done = reached if number == last else chosen.of_channels(new[0, phase.channels, 0, 0])
+        planes[0, phase.channels] = chosen.put(planes[0, phase.channels], done)
     return planes

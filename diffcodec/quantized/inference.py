@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from diffcodec.quantized import cells
-from diffcodec.quantized.chain import low_plane_tensor, plane_tensor
+from diffcodec.quantized.chain import Selection, low_plane_tensor, plane_tensor
 from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.refine import Conditional
-from diffcodec.quantized.schedule import LOW, PHASES, Step, rung_index
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Step, rung_index
 
 if TYPE_CHECKING:
     from diffcodec.quantized.codec import State
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 TILE = 512
 """Side of a tile in positions of the level; even, as the network halves once."""
 
-TRUNK_HALO = 18
+HALO = 18
 """Reach of the trunk and of its features; even."""
 
-HEAD_HALO = 1
-"""Reach of a head."""
+ROWS = 1 << 14
+"""Positions on which a head works at a time: few enough for the cache."""
 
 
 class Conditionals:
@@ -43,44 +43,37 @@ class Conditionals:
         self.floors = cells.floor(state.floors[level], self.planes)
         self.trunk = self._trunk(state, step)
 
-    def of_phase(self, number: int, told: Tensor, where: Tensor) -> Conditional:
-        """Conditionals of a phase at positions `where` of its three flattened channels.
-
-        `told` is what earlier phases have told, int16 [1, 9, h, w].
-        """
+    def of_phase(self, number: int, told: "Told", selection: Selection) -> Conditional:
+        """Conditionals of the coefficients of a phase, given what earlier phases have told."""
         phase = PHASES[number]
-        known = told[:, : phase.known] if number else None
-        mean, scale = self._head(number, known)
+        outputs = self._head(number, told if number else None, selection.places)
         if number == 0:
-            mean, scale = mean[:, phase.channels], scale[:, phase.channels]
-        return self._conditional(mean, scale, phase.channels, where)
+            outputs = outputs[:, [0, 1, 2, 9, 10, 11]]
+        return self._conditional(outputs, phase.channels, selection)
 
     def marginals(self) -> Iterator[tuple[slice, Conditional]]:
         """Conditionals of all positions, three channels at a time, as the first head has them."""
-        mean, scale = self._head(0, None)
+        selection = Selection(torch.arange(len(self.trunk)), None)
+        mean, scale = self._head(0, None, selection.places).chunk(2, 1)
         for channels in {phase.colour: phase.channels for phase in PHASES}.values():
-            everywhere = torch.arange(mean[0, channels].numel())
-            yield (
-                channels,
-                self._conditional(mean[:, channels], scale[:, channels], channels, everywhere),
-            )
+            outputs = torch.cat((mean[:, channels], scale[:, channels]), 1)
+            yield channels, self._conditional(outputs, channels, selection)
 
-    def _conditional(
-        self, mean: Tensor, scale: Tensor, channels: slice, where: Tensor
-    ) -> Conditional:
-        planes = self.planes[:, channels]
-        middle = cells.double_midpoint(self.floors[:, channels], planes)
+    def _conditional(self, outputs: Tensor, channels: slice, selection: Selection) -> Conditional:
+        """From a head's outputs [n, 6] at the selected positions."""
+        planes = selection.of_channels(self.planes[0, channels, 0, 0])
+        mean, scale = (selection.of_rows(part.T).int() for part in outputs.chunk(2, 1))
         table = self.model.table
         return Conditional(
             table,
-            middle.flatten()[where],
-            planes.flatten()[where // self.floors[0, 0].numel()],
-            mean.flatten()[where].int(),
-            table.inverse_scales[scale_index(scale.flatten()[where].int())],
+            cells.double_midpoint(selection.of_planes(self.floors[0, channels]), planes),
+            planes,
+            mean,
+            table.inverse_scales[scale_index(scale)],
         )
 
     def _trunk(self, state: "State", step: Step) -> Tensor:
-        """Trunk activations, int16 [1, width, h, w]."""
+        """Trunk activations, int16 [h * w, width]."""
         level, geometry = step.level, state.geometry
         finer = geometry.finer(level)
         if finer is not None:
@@ -100,30 +93,45 @@ class Conditionals:
                 self.planes,
                 children,
             )
+            features = features.contiguous(memory_format=torch.channels_last)
             return self.model.network.trunk(features, self.index)
 
         height, width = geometry.size(level)
-        return in_tiles(tile, height, width, TRUNK_HALO)
+        return in_tiles(tile, height, width).flatten(2)[0].T.contiguous()
 
-    def _head(self, number: int, known: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Means and log2 scales of a head's channels, int16 [1, 9 or 3, h, w] each."""
-
-        def tile(rows: slice, columns: slice) -> Tensor:
-            return self.model.network.head(
-                number,
-                self.trunk[..., rows, columns].float(),
-                None if known is None else known[..., rows, columns].float(),
-                self.index,
-            )
-
-        height, width = self.floors.shape[-2:]
-        mean, scale = in_tiles(tile, height, width, HEAD_HALO).chunk(2, 1)
-        return mean, scale
+    def _head(self, number: int, told: "Told | None", places: Tensor) -> Tensor:
+        """Outputs of a head at some positions, int16 [n, outputs]."""
+        parts = []
+        for some in places.split(ROWS):
+            around = None if told is None else told.around(some, PHASES[number].known)
+            outputs = self.model.network.head(number, self.trunk[some].float(), around, self.index)
+            parts.append(outputs.to(torch.int16))
+        return torch.cat(parts)
 
 
-def in_tiles(
-    compute: Callable[[slice, slice], Tensor], height: int, width: int, halo: int
-) -> Tensor:
+class Told:
+    """What the phases of a step have told so far, at every position of its level."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.stride = width + 2
+        # A border of zeros stands for what lies outside the picture.
+        self.padded = torch.zeros((height + 2, width + 2, CHANNELS), dtype=torch.int16)
+
+    def add(self, channels: slice, features: Tensor) -> None:
+        """Add the features of a phase [1, 3, h, w], zero where it has coded nothing."""
+        inner = self.padded[1:-1, 1:-1, channels]
+        inner += features[0].movedim(0, -1).to(torch.int16)
+
+    def around(self, places: Tensor, known: int) -> Tensor:
+        """The first `known` channels at the nine neighbours of places, float32 [n, 9 * known]."""
+        width = self.stride - 2
+        corner = places // width * self.stride + places % width
+        offsets = torch.tensor([r * self.stride + c for r in range(3) for c in range(3)])
+        flat = self.padded.flatten(0, 1)[:, :known]
+        return flat[corner[:, None] + offsets].flatten(1).float()
+
+
+def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int) -> Tensor:
     """Put together what `compute` makes of tiles of a plane, int16 [1, C, height, width].
 
     `compute` gets rows and columns of a tile with its halo and returns [1, C, ...] for them.
@@ -131,8 +139,8 @@ def in_tiles(
     whole = None
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
-            rows, rows_outside, rows_inside = _extend(top, height, halo)
-            columns, columns_outside, columns_inside = _extend(left, width, halo)
+            rows, rows_outside, rows_inside = _extend(top, height)
+            columns, columns_outside, columns_inside = _extend(left, width)
             part = compute(rows_outside, columns_outside)[..., rows_inside, columns_inside]
             if whole is None:
                 whole = part.new_empty((1, part.shape[1], height, width), dtype=torch.int16)
@@ -141,8 +149,8 @@ def in_tiles(
     return whole
 
 
-def _extend(start: int, size: int, halo: int) -> tuple[slice, slice, slice]:
+def _extend(start: int, size: int) -> tuple[slice, slice, slice]:
     """One side of a tile: the tile, the tile with its halo, and its place inside that."""
     stop = min(start + TILE, size)
-    first, last = max(0, start - halo), min(size, stop + halo)
+    first, last = max(0, start - HALO), min(size, stop + HALO)
     return slice(start, stop), slice(first, last), slice(start - first, stop - first)
