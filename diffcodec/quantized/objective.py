@@ -24,8 +24,10 @@ _MARGINAL_WEIGHT = 0.1
 class CropKind:
     """Crops of one size serve the levels at which they have enough positions.
 
-    `rungs` has for each rung its probability of being drawn and its weight in the loss. Weights
-    above 1 favour the prefixes, which are a small part of the lossless file.
+    `level_weights` multiply mean bits per coefficient, so that a quarter from level to level
+    would be the lossless file; `rungs` has for each rung its probability of being drawn and its
+    weight in the loss. The weights favour coarse levels and high rungs, that is the prefixes,
+    which are a small part of the lossless file.
     """
 
     size: int
@@ -38,7 +40,7 @@ KINDS = (
     CropKind(
         128,
         4,
-        {1: 1.0, 2: 1.5},
+        {1: 1.0, 2: 0.35},
         {
             FINISH: (0.20, 1.0),
             2: (0.16, 1.0),
@@ -54,7 +56,7 @@ KINDS = (
     CropKind(
         512,
         1,
-        {3: 2.0, 4: 3.0, 5: 4.0, LOW: 4.0},
+        {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
         {
             FINISH: (0.06, 1.0),
             2: (0.06, 1.0),
