@@ -147,6 +147,13 @@ def report(line: str, output: str) -> None:
     click.echo(line, err=output == STANDARD)
 
 
+MODEL = click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A model file of your own, as `diffcodec export` writes it.",
+)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="diffcodec", message="%(prog)s %(version)s")
 def main() -> None:
@@ -162,6 +169,7 @@ def main() -> None:
 @click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
+@MODEL
 @click.pass_context
 def encode(
     ctx: click.Context,
@@ -170,6 +178,7 @@ def encode(
     bpp: float | None,
     max_bytes: int | None,
     psnr: float | None,
+    model: Path | None,
 ) -> None:
     """Encode pictures, losslessly unless a limit is given.
 
@@ -189,7 +198,7 @@ def encode(
     for source, target in zip(inputs, outputs, strict=True):
         try:
             spare_inputs(target, *inputs)
-            encode_one(source, target, limits)
+            encode_one(source, target, limits | {"model": model})
         except BrokenPipeError:
             raise
         except (DiffcodecError, OSError) as error:
@@ -199,7 +208,7 @@ def encode(
         ctx.exit(1)
 
 
-def encode_one(source: str, output: str, limits: dict[str, Any]) -> None:
+def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     """Encode one picture and print its line."""
     import diffcodec
     from diffcodec.imageio import write_atomically
@@ -207,7 +216,7 @@ def encode_one(source: str, output: str, limits: dict[str, Any]) -> None:
     start = time.perf_counter()
     image = read_picture(source)
     with progress_bar(source) as progress:
-        data = diffcodec.encode(image, **limits, progress=progress)
+        data = diffcodec.encode(image, **options, progress=progress)
     if output == STANDARD:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -237,6 +246,7 @@ def encode_one(source: str, output: str, limits: dict[str, Any]) -> None:
     help="What a prefix leaves open: its expectation, or a sample of what it may have been.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@MODEL
 def decode(
     source: str,
     output: str | None,
@@ -244,6 +254,7 @@ def decode(
     max_bytes: int | None,
     detail: str,
     seed: int,
+    model: Path | None,
 ) -> None:
     """Decode a file, or as much of it as there is or as the limit allows."""
     import diffcodec
@@ -261,7 +272,9 @@ def decode(
     data = read_bytes(source)
     header = diffcodec.info(data, rungs=False)
     with progress_bar(source) as progress:
-        image = diffcodec.decode(data, **limits, detail=detail, seed=seed, progress=progress)
+        image = diffcodec.decode(
+            data, **limits, detail=detail, seed=seed, model=model, progress=progress
+        )
     write_picture(image, target)
     if not header.complete:
         complain(
@@ -276,7 +289,8 @@ def decode(
 @click.option("-o", "--output", required=True, help="File, or - for standard output.")
 @click.option("--size", type=Size(), default="256x256", show_default=True, help="In pixels.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
-def sample(output: str, size: tuple[int, int], seed: int) -> None:
+@MODEL
+def sample(output: str, size: tuple[int, int], seed: int, model: Path | None) -> None:
     """Draw a picture from the model: what it takes pictures to look like."""
     import diffcodec
     from diffcodec.imageio import check_suffix
@@ -285,7 +299,7 @@ def sample(output: str, size: tuple[int, int], seed: int) -> None:
         check_suffix(Path(output))
     start = time.perf_counter()
     with progress_bar("sample") as progress:
-        image = diffcodec.sample(*size, seed=seed, progress=progress)
+        image = diffcodec.sample(*size, seed=seed, model=model, progress=progress)
     write_picture(image, output)
     seconds = time.perf_counter() - start
     report(f"{output}: {image.width}x{image.height} {image.mode}, {seconds:.1f} s", output)
@@ -294,7 +308,8 @@ def sample(output: str, size: tuple[int, int], seed: int) -> None:
 @main.command()
 @click.argument("source", metavar="IN.dfc")
 @click.option("--against", metavar="ORIGINAL", help="Print each rung's PSNR against this picture.")
-def info(source: str, against: str | None) -> None:
+@MODEL
+def info(source: str, against: str | None, model: Path | None) -> None:
     """Print what a file holds, and the bytes at which each rung ends."""
     import diffcodec
 
@@ -302,7 +317,8 @@ def info(source: str, against: str | None) -> None:
     header = diffcodec.info(data, rungs=False)
     quality = None
     if against is not None:
-        quality = rung_psnr(data, f"{header.width}x{header.height} {header.mode}", against)
+        kind = f"{header.width}x{header.height} {header.mode}"
+        quality = rung_psnr(data, kind, against, model)
     pixels = header.width * header.height
     state = f"complete, {header.bytes:,} bytes"
     if not header.complete:
@@ -316,14 +332,14 @@ def info(source: str, against: str | None) -> None:
     }.items():
         click.echo(f"{label:<9}{value}")
     click.echo("\nrung       bytes      bpp" + ("     PSNR" if quality is not None else ""))
-    for rung in diffcodec.info(data).rungs:
+    for rung in diffcodec.info(data, model=model).rungs:
         line = f"{rung.rung:>4}{rung.bytes:>12,}{rung.bpp:>9.3f}"
         if quality is not None:
             line += f"{quality[rung.rung]:>9.2f}" if rung.rung in quality else f"{'-':>9}"
         click.echo(line)
 
 
-def rung_psnr(data: bytes, kind: str, against: str) -> dict[int, float]:
+def rung_psnr(data: bytes, kind: str, against: str, model: Path | None) -> dict[int, float]:
     """PSNR in dB at the end of each rung; ImageError unless `against` is of the same kind."""
     import diffcodec
     from diffcodec.imageio import to_planes
@@ -334,7 +350,7 @@ def rung_psnr(data: bytes, kind: str, against: str) -> dict[int, float]:
         raise ImageError(f"cannot compare: {against} is {found}, the file holds {kind}")
     return {
         preview.rung: psnr(to_planes(preview.image)[1], original)
-        for preview in diffcodec.decode_progressive(data)
+        for preview in diffcodec.decode_progressive(data, model=model)
     }
 
 

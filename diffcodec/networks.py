@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Index = tuple[Tensor, Tensor]
-"""(rung index, level index) of each sample of a batch, int64 [N] each."""
+Index = tuple[int, int]
+"""Rows of the rung and of the level in the embedding tables."""
 
 FEATURES, PHASE, OUT = "features", "phase", ".out"
 """The domains that the network reads from outside, and the ending of those that it writes."""
@@ -57,17 +57,13 @@ class FilmConv(nn.Module):
         self.rung_gain = nn.Parameter(torch.ones(rungs, outputs))
         self.level_gain = nn.Parameter(torch.zeros(levels, outputs))
 
-    def embedding(self, index: Index) -> tuple[Tensor, Tensor]:
-        """Bias and gain, [N, outputs, 1, 1] each."""
+    def forward(self, x: Tensor, index: Index) -> Tensor:
         rung, level = index
         bias = self.rung_bias[rung] + self.level_bias[level]
         gain = self.rung_gain[rung] + self.level_gain[level]
-        return bias[..., None, None], gain[..., None, None]
-
-    def forward(self, x: Tensor, index: Index) -> Tensor:
-        bias, gain = self.embedding(index)
-        y = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
-        y = torch.addcmul(bias * gain, y, gain)
+        # The gain goes into the weights: they are smaller than the activations.
+        weight = self.weight * gain[:, None, None, None]
+        y = F.conv2d(x, weight, bias * gain, self.stride, self.padding)
         return F.relu(y) if self.relu else y
 
 

@@ -51,7 +51,7 @@ class ToyCodec:
     def __init__(self) -> None:
         self.calls: list[dict] = []
 
-    def encode(self, image, *, bpp=None, max_bytes=None, psnr=None, progress=None):
+    def encode(self, image, *, bpp=None, max_bytes=None, psnr=None, model=None, progress=None):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
         progress(0.5)
         mode, planes = to_planes(image)
@@ -61,7 +61,7 @@ class ToyCodec:
         progress(1.0)
         return HEADER.pack(b"TOY", width, height, len(mode), total) + payload
 
-    def info(self, data, *, rungs=True):
+    def info(self, data, *, rungs=True, model=None):
         if not data.startswith(b"TOY"):
             raise FormatError("this is no .dfc file")
         _, width, height, channels, total = HEADER.unpack_from(data)
@@ -73,12 +73,14 @@ class ToyCodec:
         mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
         return Info(width, height, mode, len(data), total, ladder if rungs else [])
 
-    def decode(self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, progress=None):
+    def decode(
+        self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, model=None, progress=None
+    ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
         progress(1.0)
         return list(self.decode_progressive(data))[-1].image
 
-    def decode_progressive(self, source):
+    def decode_progressive(self, source, *, model=None):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)
         grey = from_planes(header.mode, np.full(shape, 128, np.uint8))
@@ -92,7 +94,7 @@ class ToyCodec:
             image = from_planes(header.mode, planes)
             yield types.SimpleNamespace(bytes_used=len(source), rung=0, image=image)
 
-    def sample(self, width, height, mode="RGB", seed=0, progress=None):
+    def sample(self, width, height, mode="RGB", seed=0, model=None, progress=None):
         self.calls.append({"seed": seed})
         progress(1.0)
         return Image.new(mode, (width, height), (seed, seed, seed))

@@ -62,14 +62,13 @@ class ExactConv(nn.Module):
         self.low, self.high = 0 if relu else -limit, limit
 
     def forward(self, x: Tensor, index: Index) -> Tensor:
-        rung, level = (int(i) for i in index)
-        bias = self.bias[rung, level]
+        bias = self.bias[index]
         if self.rows:
             y = F.linear(x, self.weight, bias)
         else:
             y = F.conv2d(x, self.weight, bias, self.stride, self.padding)
         # The first rounding removes the error of kernels that transform (Winograd).
-        y = y.round_().mul_(self.multiplier[rung, level]).round_()
+        y = y.round_().mul_(self.multiplier[index]).round_()
         return y.clamp_(self.low, self.high)
 
 

@@ -14,7 +14,7 @@ from diffcodec.quantized.chain import Selection, low_plane_tensor, plane_tensor
 from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.refine import Conditional
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Step, rung_index
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Step
 
 if TYPE_CHECKING:
     from diffcodec.quantized.codec import State
@@ -37,7 +37,7 @@ class Conditionals:
 
     def __init__(self, model: Model, state: "State", step: Step) -> None:
         self.model, level = model, step.level
-        self.index = torch.tensor(rung_index(step.rung)), torch.tensor(level - 1)
+        self.index = step.index
         # The cells before the step; those of a cut state lie inside them.
         self.planes = plane_tensor(state.rungs[level], level, state.geometry.levels)
         self.floors = cells.floor(state.floors[level], self.planes)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
 from diffcodec.networks import Index, StepNetwork
-from diffcodec.quantized import cells, chain, schedule
+from diffcodec.quantized import cells, chain
 from diffcodec.quantized.features import phase_features, step_features
-from diffcodec.quantized.schedule import CHANNELS, FINISH, LEVELS, LOW, PHASES
+from diffcodec.quantized.schedule import FINISH, LEVELS, LOW, PHASES, Step
 
 _MARGINAL_WEIGHT = 0.1
 """Weight of the bits that the first head alone would need; previews take their means from it."""
@@ -24,14 +24,15 @@ _MARGINAL_WEIGHT = 0.1
 class CropKind:
     """Crops of one size serve the levels at which they have enough positions.
 
-    `level_weights` multiply mean bits per coefficient, so that a quarter from level to level
-    would be the lossless file; `rungs` has for each rung its probability of being drawn and its
-    weight in the loss. The weights favour coarse levels and high rungs, that is the prefixes,
-    which are a small part of the lossless file.
+    They are drawn at every `every`-th step. `level_weights` multiply mean bits per coefficient:
+    a quarter from level to level would be the lossless file; `rungs` has for each rung its
+    probability of being drawn and its weight in the loss. The weights favour coarse levels and
+    high rungs, that is the prefixes, which are a small part of the lossless file.
     """
 
     size: int
     batch: int
+    every: int
     level_weights: dict[int, float]
     rungs: dict[int, tuple[float, float]]
 
@@ -40,15 +41,16 @@ KINDS = (
     CropKind(
         128,
         4,
+        1,
         {1: 1.0, 2: 0.35},
         {
-            FINISH: (0.20, 1.0),
-            2: (0.16, 1.0),
-            3: (0.16, 1.2),
-            4: (0.15, 1.5),
-            5: (0.13, 2.0),
-            6: (0.10, 2.5),
-            7: (0.06, 3.0),
+            FINISH: (0.28, 1.0),
+            2: (0.18, 1.0),
+            3: (0.15, 1.2),
+            4: (0.12, 1.5),
+            5: (0.10, 2.0),
+            6: (0.08, 2.5),
+            7: (0.05, 3.0),
             8: (0.03, 3.0),
             9: (0.01, 3.0),
         },
@@ -56,6 +58,7 @@ KINDS = (
     CropKind(
         512,
         1,
+        3,
         {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
         {
             FINISH: (0.06, 1.0),
@@ -75,97 +78,71 @@ KINDS = (
 )
 
 
-class Objective:
-    """Losses of the quantised process on one device."""
+def step_loss(
+    net: StepNetwork, kind: CropKind, crops: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
+    rungs, (odds, weights) = list(kind.rungs), zip(*kind.rungs.values(), strict=True)
+    drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
+    total = torch.zeros((), device=crops.device)
+    bits = step_bits(net, chain.analyse(crops), rungs[drawn], list(kind.level_weights))
+    for level, (coded, marginal) in bits.items():
+        per_coefficient = coded.mean() + _MARGINAL_WEIGHT * marginal.mean()
+        total = total + kind.level_weights[level] * per_coefficient
+    return total * kind.every * weights[drawn] / (odds[drawn] * len(rungs))
 
-    def __init__(self, device: torch.device) -> None:
-        rungs = range(FINISH, schedule.HIGHEST_TRAINED_RUNG + 2)
-        self.planes = torch.stack(
-            [
-                torch.cat([chain.plane_tensor(r, level, LEVELS) for level in range(1, LOW + 1)])
-                for r in rungs
-            ]
-        ).to(device)  # [rung, level, 9, 1, 1]
-        self.low_planes = torch.stack(
-            [
-                torch.cat([chain.low_plane_tensor(r, min(lv, LEVELS)) for lv in range(1, LOW + 1)])
-                for r in rungs
-            ]
-        ).to(device)
 
-    def loss(
-        self, net: StepNetwork, kind: CropKind, crops: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Weighted bits per coefficient of one random rung for each crop [N, 3, H, W] uint8."""
-        rungs, (odds, weights) = list(kind.rungs), zip(*kind.rungs.values(), strict=True)
-        drawn = torch.multinomial(
-            torch.tensor(odds), len(crops), replacement=True, generator=generator
-        )
-        rung = torch.tensor(rungs)[drawn].to(crops.device)
-        scale = (torch.tensor(weights) / torch.tensor(odds))[drawn].to(crops.device) / len(rungs)
-        bits = self.step_bits(net, chain.analyse(crops), rung, list(kind.level_weights))
-        total = torch.zeros((), device=crops.device)
-        for level, (coded, marginal) in bits.items():
-            real = CHANNELS / 3 if level == LOW else CHANNELS
-            per_sample = (coded + _MARGINAL_WEIGHT * marginal).sum((1, 2, 3)) / (
-                real * coded.shape[-1] * coded.shape[-2]
+def step_bits(
+    net: StepNetwork, values: dict[int, Tensor], rung: int, levels: list[int]
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Bits of each coefficient of some levels in one rung.
+
+    Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
+    levels.
+    Returns: for each level the bits as they are coded and the bits that the first head alone
+    would need, float32 [N, 9, h, w] each.
+    """
+    device = values[1].device
+    before = rung + 1
+    geometry = chain.Geometry(values[1].shape[-2] * 2, values[1].shape[-1] * 2)
+    low = geometry.no_low().to(device).expand(len(values[1]), -1, -1, -1)
+
+    def state(level: int, done: int) -> tuple[Tensor, Tensor]:
+        planes = chain.plane_tensor(done, level, LEVELS).to(device)
+        return cells.floor(values[level], planes), planes
+
+    result = {}
+    for level in (LOW, *range(LEVELS, min(levels) - 1, -1)):
+        refined, new = state(level, rung)
+        if level in levels:
+            floors, old = state(level, before)
+            finer = geometry.finer(level)
+            features = step_features(
+                low,
+                chain.low_plane_tensor(rung, min(level, LEVELS)).to(device),
+                floors,
+                old,
+                None if finer is None else state(finer, before),
             )
-            total = total + kind.level_weights[level] * (scale * per_sample).mean()
-        return total
-
-    def step_bits(
-        self, net: StepNetwork, values: dict[int, Tensor], rung: Tensor, levels: list[int]
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """Bits of each coefficient of some levels in one rung, for each sample of a batch.
-
-        Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung
-        of each sample, int64 [N].
-        Returns: for each level the bits as they are coded and the bits that the first head
-        alone would need, float32 [N, 9, h, w] each.
-        """
-        before = torch.where(rung == FINISH, schedule.LAST_RUNG, rung + 1)
-        geometry = chain.Geometry(values[1].shape[-2] * 2, values[1].shape[-1] * 2)
-        low = geometry.no_low().to(rung.device).expand(len(rung), -1, -1, -1)
-        result = {}
-        for level in (LOW, *range(LEVELS, 0, -1)):
-            old, new = self._planes(before, level), self._planes(rung, level)
-            if level in levels:
-                finer = geometry.finer(level)
-                children = None
-                if finer is not None:
-                    planes = self._planes(before, finer)
-                    children = cells.floor(values[finer], planes), planes
-                features = step_features(
-                    low,
-                    self.low_planes[rung - FINISH, level - 1],
-                    cells.floor(values[level], old),
-                    old,
-                    children,
-                )
-                index = (
-                    (rung - FINISH).clamp_max(schedule.RUNGS - 1),
-                    torch.full_like(rung, level - 1),
-                )
-                coded, marginal = _level_bits(net, index, features, values[level], old, new)
-                real = geometry.exists(level).to(low.device)
-                result[level] = coded * real, marginal * real
-            known = cells.reconstruct(cells.floor(values[level], new), new)
-            low = geometry.finer_low(low, level, known)
-            if level == min(levels):
-                break
-        return result
-
-    def _planes(self, rung: Tensor, level: int) -> Tensor:
-        return self.planes[rung - FINISH, level - 1]
+            index = Step(rung, level).index
+            bits = _level_bits(net, index, features, (floors, old), (refined, new))
+            real = geometry.exists(level).to(device)
+            result[level] = bits[0] * real, bits[1] * real
+        low = geometry.finer_low(low, level, cells.reconstruct(refined, new))
+    return result
 
 
 def _level_bits(
-    net: StepNetwork, index: Index, features: Tensor, values: Tensor, old: Tensor, new: Tensor
+    net: StepNetwork,
+    index: Index,
+    features: Tensor,
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    floors, refined = cells.floor(values, old), cells.floor(values, new)
-    told = phase_features(floors, old, refined, new)
+    """Bits of one level; `before` and `after` are its floors and planes."""
+    told = phase_features(*before, *after)
     trunk = net.trunk(features, index)
-    even = chain.checkerboard(*values.shape[-2:]).to(values.device) == 0
+    even = chain.checkerboard(*told.shape[-2:]).to(told.device) == 0
     first = net.head(0, trunk, None, index)
     mean, log_scale = (part.clone() for part in first.chunk(2, 1))
     for number, phase in enumerate(PHASES[1:], 1):
@@ -176,9 +153,9 @@ def _level_bits(
         phase_mean, phase_scale = net.head(number, trunk, known, index).chunk(2, 1)
         for whole, part in ((mean, phase_mean), (log_scale, phase_scale)):
             whole[:, phase.channels] = torch.where(here, part, whole[:, phase.channels])
-    coded = gaussian_bits(mean, log_scale, floors, old, refined, new)
+    coded = gaussian_bits(mean, log_scale, *before, *after)
     mean, log_scale = first.chunk(2, 1)
-    return coded, gaussian_bits(mean, log_scale, floors, old, refined, new)
+    return coded, gaussian_bits(mean, log_scale, *before, *after)
 
 
 def gaussian_bits(

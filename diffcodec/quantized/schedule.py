@@ -47,6 +47,11 @@ class Step:
     rung: int
     level: int
 
+    @property
+    def index(self) -> tuple[int, int]:
+        """Rows of the rung and of the level in the network's embedding tables."""
+        return min(self.rung, HIGHEST_TRAINED_RUNG) - FINISH, self.level - 1
+
 
 def levels(height: int, width: int) -> int:
     """Levels of the wavelet for an image of this size: LEVELS, or fewer if it is small."""
@@ -80,16 +85,6 @@ def planes(rung: int, level: int, levels: int) -> list[int]:
 def low_planes(rung: int, level: int) -> list[int]:
     """Planes that describe the error of the low band (Y, Co, Cg) of `level` at `rung`."""
     return planes(rung, LOW, level)[::3]
-
-
-def rung_index(rung: int) -> int:
-    """Row of the rung in the network's embedding tables."""
-    return min(rung, HIGHEST_TRAINED_RUNG) - FINISH
-
-
-def level_index(level: int) -> int:
-    """Row of the level in the network's embedding tables."""
-    return level - 1
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.quantise import quantise
 from diffcodec.quantized import chain
 from diffcodec.quantized.model import digest, network, output_units
-from diffcodec.quantized.objective import Objective
+from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.loop import load_checkpoint, validate
@@ -43,15 +43,13 @@ def export(
         raise ModelError(f"{checkpoint} is a checkpoint of another network.") from error
     cpu = torch.device("cpu")
     images = load_images(calibration, cpu)
-    objective = Objective(cpu)
     generator = torch.Generator().manual_seed(0)
     crops = Crops(images, CALIBRATION_SIZE).draw(CALIBRATION_CROPS, generator)
 
     def run() -> None:
         values = chain.analyse(crops)
         for rung in tqdm(range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1), "calibrating", disable=None):
-            index = torch.full((len(crops),), rung)
-            objective.step_bits(net, values, index, [*range(1, LEVELS + 1), LOW])
+            step_bits(net, values, rung, [*range(1, LEVELS + 1), LOW])
 
     table = CdfTable.gaussian()
     tensors = quantise(net, run, output_units)
@@ -70,7 +68,7 @@ def export(
         "diffcodec": __version__,
     }
     if validation is not None:
-        rungs = validate(net, objective, load_images(validation, cpu))
+        rungs = validate(net, load_images(validation, cpu))
         card["validation_bits_per_dim"] = round(sum(rungs.values()), 4)
     aside = out.with_name(out.name + ".part")
     save_file({k: v.contiguous() for k, v in tensors.items()}, aside, {"card": json.dumps(card)})

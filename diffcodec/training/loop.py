@@ -14,7 +14,7 @@ from diffcodec.errors import ModelError
 from diffcodec.networks import StepNetwork
 from diffcodec.quantized import chain
 from diffcodec.quantized.model import network
-from diffcodec.quantized.objective import KINDS, Objective
+from diffcodec.quantized.objective import KINDS, step_bits, step_loss
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW
 from diffcodec.training.data import Crops, load_images
 
@@ -49,7 +49,6 @@ def train(
     images = load_images(data, place)
     crops = [Crops(images, kind.size) for kind in KINDS]
     held_out = load_images(validation, place) if validation else []
-    objective = Objective(place)
     run = Run(place)
     if checkpoint.exists():
         run.load(checkpoint)
@@ -62,10 +61,9 @@ def train(
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
-                    objective.loss(
-                        run.net, kind, crop.draw(kind.batch, run.generator), run.generator
-                    )
+                    step_loss(run.net, kind, crop.draw(kind.batch, run.generator), run.generator)
                     for kind, crop in zip(KINDS, crops, strict=True)
+                    if run.steps % kind.every == 0
                 ),
                 torch.zeros((), device=place),
             )
@@ -79,12 +77,12 @@ def train(
             run.save(checkpoint)
             saved = now
         if held_out and now - validated > VALIDATION_SECONDS:
-            bar.write(f"step {run.steps}: {describe(validate(run.ema, objective, held_out))}")
+            bar.write(f"step {run.steps}: {describe(validate(run.ema, held_out))}")
             validated = last = time.monotonic()
     bar.close()
     run.save(checkpoint)
     if held_out:
-        tqdm.write(f"step {run.steps}: {describe(validate(run.ema, objective, held_out))}")
+        tqdm.write(f"step {run.steps}: {describe(validate(run.ema, held_out))}")
 
 
 class Run:
@@ -158,9 +156,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def validate(
-    net: StepNetwork, objective: Objective, images: list[Tensor], size: int = 192
-) -> dict[int, float]:
+def validate(net: StepNetwork, images: list[Tensor], size: int = 192) -> dict[int, float]:
     """Bits per dimension of each rung, averaged over the central crops of all images."""
     crops = []
     for image in images:
@@ -171,8 +167,7 @@ def validate(
         bits = 0.0
         for crop in crops:
             values = chain.analyse(crop[None])
-            index = torch.full((1,), rung, device=crop.device)
-            by_level = objective.step_bits(net, values, index, [*range(1, LEVELS + 1), LOW])
+            by_level = step_bits(net, values, rung, [*range(1, LEVELS + 1), LOW])
             bits += sum(float(coded.sum()) for coded, _ in by_level.values())
         totals[rung] = bits / (len(crops) * 3 * size**2)
     return totals

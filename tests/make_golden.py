@@ -1,0 +1,44 @@
+"""Write the golden files: `python tests/make_golden.py`, only when the format or weights change.
+
+tests/golden/ gets a .dfc of each picture, and beside it what it decodes to as .png.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import diffcodec
+
+FOLDER = Path(__file__).parent / "golden"
+
+CASES = {
+    "grey": (("L", 9, 7), {}),
+    "rgb": (("RGB", 24, 17), {}),
+    "rgba": (("RGBA", 8, 8), {}),
+    "lossy": (("RGB", 24, 17), {"max_bytes": 120}),
+}
+"""Mode and size of each picture, and the options that it is encoded with."""
+
+
+def picture(mode: str, width: int, height: int) -> Image.Image:
+    """Integer arithmetic alone, so that it is the same wherever it is made."""
+    y, x = np.mgrid[:height, :width]
+    planes = [
+        (7 * x + (5 + c) * y + 40 * ((x - y) // 5 % 2) + (x * y * (3 + c)) % 11 + 30 * c) % 256
+        for c in range(len(mode))
+    ]
+    return Image.fromarray(np.stack(planes, -1).astype(np.uint8).squeeze())
+
+
+def main() -> None:
+    """Encode the cases."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, (shape, options) in CASES.items():
+        data = diffcodec.encode(picture(*shape), **options)
+        (FOLDER / f"{name}.dfc").write_bytes(data)
+        diffcodec.decode(data).save(FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

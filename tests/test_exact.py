@@ -1,0 +1,269 @@
+"""The same integers everywhere, and integers that stand for the float network."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import diffcodec
+from diffcodec.errors import ModelError
+from diffcodec.exact import quantise as quantiser
+from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
+from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ExactConv, check_bound, make_exact
+from diffcodec.quantized import inference
+from diffcodec.quantized import model as models
+from diffcodec.quantized.features import FEATURES, LIMIT
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, RUNGS
+
+STEP = torch.tensor(2), torch.tensor(0)
+
+
+def picture(width, height, mode="L"):
+    """Waves, an edge, and noise."""
+    random = np.random.default_rng(width)
+    y, x = np.mgrid[:height, :width]
+    planes = [
+        120 + 60 * np.sin(x / 9 + c) + 40 * (x + y > height) + random.normal(0, 6, x.shape)
+        for c in range(len(mode))
+    ]
+    return Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8).squeeze())
+
+
+def features(seed, *shape):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(shape, generator=generator) * 120).round().clamp(-LIMIT, LIMIT)
+
+
+def outputs(network, x):
+    """The trunk and the rows of every head, on the network's device."""
+    device = next(network.buffers()).device
+    trunk = network.trunk(x.to(device), STEP)
+    rows = trunk.flatten(2)[0].T
+    made = [trunk]
+    for number, phase in enumerate(PHASES):
+        known = features(number, len(rows), 9 * phase.known).to(device) if phase.known else None
+        made.append(network.head(number, rows, known, STEP))
+    return [part.cpu() for part in made]
+
+
+def assert_equal(a, b):
+    for one, other in zip(a, b, strict=True):
+        assert torch.equal(one, other)
+
+
+# --- the same bytes ------------------------------------------------------------------------------
+
+
+def test_threads_and_kernels_do_not_matter():
+    image, threads = picture(41, 33, "RGB"), torch.get_num_threads()
+    files = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            files.append(diffcodec.encode(image))
+    finally:
+        torch.set_num_threads(threads)
+    with torch.backends.mkldnn.flags(enabled=False):
+        files.append(diffcodec.encode(image))
+        assert diffcodec.decode(files[0]).tobytes() == image.tobytes()
+    assert files[0] == files[1] == files[2]
+
+
+def test_tiles_do_not_matter(monkeypatch):
+    image = picture(150, 110)
+    whole = diffcodec.encode(image)
+    monkeypatch.setattr(inference, "TILE", 32)
+    assert diffcodec.encode(image) == whole
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 56), (33, 21), (1, 5)])
+def test_memory_formats_do_not_matter(height, width):
+    network, x = models.load().network, features(0, 1, FEATURES, height, width)
+    contiguous = copy.deepcopy(network)
+    for layer in contiguous.modules():
+        if isinstance(layer, ExactConv):
+            layer.weight = layer.weight.contiguous()
+    expected = outputs(network, x.contiguous(memory_format=torch.channels_last))
+    assert expected[0].any()
+    assert_equal(outputs(network, x), expected)
+    assert_equal(outputs(contiguous, x), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_devices_do_not_matter():
+    network, x = models.load().network, features(0, 1, FEATURES, 64, 96)
+    assert_equal(outputs(copy.deepcopy(network).cuda(), x), outputs(network, x))
+
+
+def test_activations_are_integers_within_their_limits():
+    trunk, *heads = outputs(models.load().network, features(1, 1, FEATURES, 20, 30) * 4)
+    for part, limit in ((trunk, 511), *((head, models.MEAN_LIMIT) for head in heads)):
+        assert torch.equal(part, part.round())
+        assert part.abs().max() <= limit
+
+
+# --- one layer -----------------------------------------------------------------------------------
+
+
+def layer(seed, *, stride=1, kernel=3, relu=False, rows=False, inputs=5, made=7, limit=511):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randint(-127, 128, (made, inputs, kernel, kernel), generator=generator)
+    bias = torch.randint(-(1 << 20), 1 << 20, (3, 2, made), generator=generator)
+    multiplier = torch.rand((3, 2, made), generator=generator) * 1e-3
+    x = torch.randint(-511, 512, (2, inputs, 8, 10), generator=generator)
+    exact = ExactConv(
+        weight.to(torch.int8),
+        bias.to(torch.int32),
+        multiplier,
+        stride=stride,
+        relu=relu,
+        rows=rows,
+        limit=limit,
+    )
+    return exact, weight, bias[2, 1], multiplier[2, 1].numpy(), x
+
+
+def requantised(sums, multiplier, low, high):
+    """In numpy, from int64 sums [..., outputs]."""
+    assert int(sums.abs().max()) < ACCUMULATOR_LIMIT
+    return np.rint(sums.numpy().astype(np.float32) * multiplier).clip(low, high)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (1, 1), (2, 2)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_convolution_is_an_integer_one(stride, kernel, relu):
+    exact, weight, bias, multiplier, x = layer(4, stride=stride, kernel=kernel, relu=relu)
+    got = exact(x.float(), (torch.tensor(2), torch.tensor(1)))
+    pad = kernel // 2 if stride == 1 else 0
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    patches = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)
+    sums = (patches[:, None] * weight[:, :, None, None]).sum((2, 5, 6)) + bias[:, None, None]
+    expected = requantised(sums.movedim(1, -1), multiplier, 0 if relu else -511, 511)
+    assert np.array_equal(got.movedim(1, -1).numpy(), expected)
+    assert len(np.unique(expected)) > 50
+
+
+def test_a_layer_of_rows_is_the_convolution_at_a_place():
+    exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700)
+    neighbours = x[0, :, 2:5, 4:7]  # of position (3, 5)
+    row = neighbours.movedim(0, -1).flatten()[None].float()
+    got = exact(row, (torch.tensor(2), torch.tensor(1)))[0].numpy()
+    sums = (weight * neighbours).sum((1, 2, 3)) + bias
+    assert np.array_equal(got, requantised(sums, multiplier, -700, 700))
+
+
+# --- the bound -----------------------------------------------------------------------------------
+
+
+def test_the_bound_is_sharp():
+    weight = torch.full((1, 16, 3, 3), 100, dtype=torch.int8)
+    room = ACCUMULATOR_LIMIT - 16 * 9 * 100 * 511
+    check_bound(weight, torch.full((1, 1, 1), -(room - 1), dtype=torch.int32))
+    with pytest.raises(ModelError, match="exact"):
+        check_bound(weight, torch.full((1, 1, 1), -room, dtype=torch.int32))
+
+
+def test_a_model_that_breaks_the_bound_is_refused():
+    tensors = load_file(models.DEFAULT)
+    models.build(tensors)
+    heavy = tensors | {"merge.weight": torch.full_like(tensors["merge.weight"], 127)}
+    with pytest.raises(ModelError, match="exact"):
+        models.build(heavy)
+
+
+def test_a_model_without_a_tensor_or_of_another_shape_is_refused():
+    tensors = load_file(models.DEFAULT)
+    for name in ("merge.weight", "heads.3.phase.bias", "cdf", "wake"):
+        with pytest.raises(ModelError):
+            models.build({k: v for k, v in tensors.items() if k != name})
+        with pytest.raises(ModelError):
+            models.build(tensors | {name: tensors[name][:-1]})
+
+
+def random_network(seed):
+    """A float network whose every parameter counts."""
+    torch.manual_seed(seed)
+    net = models.network()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(("_bias", "_gain")):
+                parameter += 0.1 * torch.randn_like(parameter)
+    return net.requires_grad_(False)
+
+
+def float_outputs(net, x):
+    """As `outputs` gives them: rows of every head, in integer units."""
+    index = tuple(i[None] for i in STEP)
+    trunk = net.trunk(x, index)
+    made = []
+    for number, phase in enumerate(PHASES):
+        known = features(number, 1, phase.known, *x.shape[-2:]) if phase.known else None
+        head = net.head(number, trunk, known, index)[0]
+        made.append(head.flatten(1).T * models.output_units(len(head)))
+    return made
+
+
+def test_the_exporter_refuses_what_breaks_the_bound(monkeypatch):
+    net, x = random_network(0), features(0, 1, FEATURES, 16, 16)
+    monkeypatch.setattr(quantiser, "_BIAS_SHARE", 2.0)
+    with torch.no_grad():
+        net.merge.rung_bias += 1e6
+    with pytest.raises(ModelError, match="exact"):
+        quantiser.quantise(net, lambda: float_outputs(net, x), models.output_units)
+
+
+def test_the_exact_network_agrees_with_the_float_one():
+    net, x = random_network(1), features(2, 1, FEATURES, 24, 20)
+    tensors = quantiser.quantise(net, lambda: float_outputs(net, x), models.output_units)
+    exact = make_exact(models.network(), tensors, models.MEAN_LIMIT)
+    trunk = exact.trunk(x, STEP).flatten(2)[0].T
+    for number, expected in enumerate(float_outputs(net, x)):
+        phase, known = PHASES[number], None
+        if phase.known:
+            plane = features(number, 1, phase.known, 24, 20)
+            nine = torch.nn.functional.unfold(plane, 3, padding=1)[0]
+            known = nine.view(phase.known, 9, -1).permute(2, 1, 0).flatten(1)
+        got = exact.head(number, trunk, known, STEP)
+        expected = expected.clamp(-models.MEAN_LIMIT, models.MEAN_LIMIT)
+        for one, other in zip(got.chunk(2, 1), expected.chunk(2, 1), strict=True):
+            error = float((one - other).square().mean().sqrt())
+            assert error < 0.03 * float(other.square().mean().sqrt()) + 1
+
+
+def test_wake_and_embeddings_have_a_row_for_every_step():
+    model = models.load()
+    assert model.network.stem.bias.shape[:2] == (RUNGS, LOW)
+    assert int(model.wake.min()) > 0
+    assert int(model.wake.max()) < 1 << 16
+    assert model.network.heads[0].out.bias.shape[-1] == 2 * CHANNELS
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def test_the_table_is_a_distribution():
+    table = CdfTable.gaussian().values.long()
+    assert (table.diff() > 0).all()  # so nothing is impossible
+    assert table[0] == 0
+    assert table[-1] == 1 << 30
+    assert int((table + table.flip(0) - (1 << 30)).abs().max()) <= 1
+
+
+def test_the_table_is_the_gaussian():
+    table = CdfTable.gaussian()
+    for mean in (-300, 0, 77):
+        for scale in (16, 80, 100, SCALES - 1):
+            edges = torch.arange(-1500, 1500, 37, dtype=torch.int32)
+            got = table.at(
+                edges, torch.tensor(mean, dtype=torch.int32), table.inverse_scales[scale]
+            )
+            for edge, value in zip(edges.tolist(), got.tolist(), strict=True):
+                sigma = 2 ** (scale / SCALE_UNITS - 5)
+                z = min(8, max(-8, (edge - mean) / MEAN_UNITS / sigma))
+                cdf = 0.5 * (1 + math.erf(z / math.sqrt(2)))
+                ideal = (1 - 16 * TAIL) * cdf + TAIL * (z + 8)
+                assert value / (1 << 30) == pytest.approx(ideal, abs=1.5e-3)

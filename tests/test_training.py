@@ -1,0 +1,232 @@
+"""Training: the objective is the length of the file, runs resume, exports are usable."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import diffcodec
+from diffcodec.entropy import RangeEncoder
+from diffcodec.errors import ImageError, ModelError
+from diffcodec.exact.cdf import CdfTable
+from diffcodec.exact.quantise import quantise
+from diffcodec.quantized import chain
+from diffcodec.quantized import model as models
+from diffcodec.quantized.codec import State, walk
+from diffcodec.quantized.objective import Objective
+from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
+from diffcodec.training import export, train
+from diffcodec.training.data import Crops, load_images
+from diffcodec.training.export import wake_odds
+from diffcodec.training.loop import load_checkpoint
+
+EXPORT = sys.modules["diffcodec.training.export"]
+RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
+ALL = [*range(1, LEVELS + 1), LOW]
+
+
+def pixels(height, width, seed=0):
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    planes = [
+        128 + 70 * np.sin(x / 13 + c) * np.cos(y / 9) + random.normal(0, 5, x.shape)
+        for c in range(3)
+    ]
+    return np.stack(planes).clip(0, 255).astype(np.uint8)
+
+
+def test_the_objective_is_the_length_of_the_stream():
+    torch.manual_seed(3)
+    net, objective = models.network().requires_grad_(False), Objective(torch.device("cpu"))
+    with torch.no_grad():
+        for head in net.heads:
+            head.out.weight *= 4  # conditionals that depend on what the network sees
+    crop = torch.from_numpy(pixels(64, 64))
+    values = chain.analyse(crop[None])
+
+    def step_bits():
+        return {rung: objective.step_bits(net, values, torch.tensor([rung]), ALL) for rung in RUNGS}
+
+    table = CdfTable.gaussian()
+    tensors = quantise(net, step_bits, models.output_units) | {
+        "cdf": table.values,
+        "inverse_scales": table.inverse_scales,
+        "wake": wake_odds([crop]),
+    }
+    model = models.build(tensors)
+
+    encoder, ends = RangeEncoder(), {}
+    for rung in walk(model, [State.of_image(crop)], encoder):
+        ends[rung] = encoder.bits_used
+
+    # The codec spends one bit with its own odds on a level while that is all zero.
+    expected, awake = dict.fromkeys(range(TOP_RUNG - 1, FINISH - 1, -1), 0.0), set()
+    bits = step_bits()
+    for rung in expected:
+        for level in (LOW, *range(LEVELS, 0, -1)):
+            if level not in awake:
+                wakes = (values[level].abs() >> chain.plane_tensor(rung, level, LEVELS)).any()
+                chance = int(model.wake[rung, level - 1]) / (1 << 16)
+                expected[rung] -= math.log2(chance if wakes else 1 - chance)
+                awake |= {level} if wakes else set()
+            if level in awake:
+                coded, _ = bits[rung][level]
+                expected[rung] += float(coded.sum())
+
+    assert ends[FINISH] == pytest.approx(sum(expected.values()), rel=0.015)
+    before = 0.0
+    for rung, end in ends.items():
+        assert end - before == pytest.approx(expected[rung], rel=0.03, abs=16)
+        before = end
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A checkpoint of two steps and the pictures that it was trained on."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "photos").mkdir()
+    for seed in range(2):
+        image = Image.fromarray(pixels(512, 512, seed).transpose(1, 2, 0))
+        image.save(folder / "photos" / f"{seed}.png")
+    train(folder / "photos", folder / "run.pt", steps=2, device="cpu")
+    return folder
+
+
+def test_training_changes_the_weights_and_resumes(run, tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    checkpoint.write_bytes((run / "run.pt").read_bytes())
+    before = load_checkpoint(checkpoint)
+    torch.manual_seed(0)
+    start = models.network().state_dict()
+    assert before["steps"] == 2
+    assert any(not torch.equal(before["net"][name], start[name]) for name in start)
+
+    train(run / "photos", checkpoint, steps=2, device="cpu")  # the budget is spent
+    assert torch.equal(
+        load_checkpoint(checkpoint)["net"]["stem.weight"], before["net"]["stem.weight"]
+    )
+    train(run / "photos", checkpoint, steps=3, device="cpu")
+    after = load_checkpoint(checkpoint)
+    assert after["steps"] == 3
+    assert after["seconds"] > before["seconds"]
+    assert not torch.equal(after["generator"], before["generator"])
+    assert not torch.equal(after["net"]["stem.weight"], before["net"]["stem.weight"])
+    assert not torch.equal(after["ema"]["stem.weight"], after["net"]["stem.weight"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(EXPORT, "CALIBRATION_CROPS", 1)
+    monkeypatch.setattr(EXPORT, "CALIBRATION_SIZE", 64)
+    path = tmp_path / "model.safetensors"
+    export(run / "run.pt", path, calibration=run / "photos")
+    with safe_open(path, "pt") as file:
+        card = json.loads(file.metadata()["card"])
+    assert card["digest"] == models.digest(load_file(path))
+    assert card["steps"] == 2
+    assert "2 pictures" in card["data"]
+
+    image = Image.fromarray(pixels(9, 11).transpose(1, 2, 0))
+    data = diffcodec.encode(image, model=path)
+    assert diffcodec.info(data, rungs=False).model == card["digest"][:8]
+    assert diffcodec.decode(data, model=path).tobytes() == image.tobytes()
+    with pytest.raises(ModelError, match=card["digest"][:8]):
+        diffcodec.decode(data)
+    with pytest.raises(ModelError, match=card["digest"][:8]):
+        diffcodec.decode(data, model=models.DEFAULT)
+
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)  # installed, it is found by its id
+    assert diffcodec.decode(data).tobytes() == image.tobytes()
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
+    for name, content in (("garbage", b"garbage" * 9), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError):
+            export(tmp_path / name, tmp_path / "out", calibration=run / "photos")
+    torch.save({"ema": {}}, tmp_path / "other")
+    with pytest.raises(ModelError):
+        export(tmp_path / "other", tmp_path / "out", calibration=run / "photos")
+    with pytest.raises(ModelError):
+        export(tmp_path / "missing", tmp_path / "out", calibration=run / "photos")
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_needs_one_budget_and_large_pictures(tmp_path):
+    for budget in ({}, {"steps": 1, "minutes": 1.0}):
+        with pytest.raises(ValueError, match="either"):
+            train(tmp_path, tmp_path / "run.pt", **budget)
+    with pytest.raises(ImageError, match="no pictures"):
+        train(tmp_path, tmp_path / "run.pt", steps=1)
+    Image.new("RGB", (600, 511)).save(tmp_path / "small.png")
+    with pytest.raises(ImageError, match="512"):
+        train(tmp_path, tmp_path / "run.pt", steps=1)
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_pictures_are_loaded_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for value, name in ((1, "sub/b.png"), (2, "a.webp"), (3, "z.PNG"), (4, "ignored.txt")):
+        Image.new("RGB", (3, 2), (value, 0, 9)).save(tmp_path / name, "PNG")
+    images = load_images(tmp_path, torch.device("cpu"))
+    assert [int(image[0, 0, 0]) for image in images] == [2, 1, 3]
+    assert images[0].shape == (3, 2, 3)
+    assert (images[0][2] == 9).all()
+
+
+def numbered(number, height, width):
+    """A picture whose every pixel tells its number, row and column."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((torch.full_like(rows, number), rows, columns)).to(torch.uint8)
+
+
+def test_crops_are_squares_of_the_pictures_in_all_eight_positions():
+    sizes = {0: (20, 30), 1: (8, 8), 2: (7, 90)}  # the last one is too narrow
+    crops = Crops([numbered(i, *size) for i, size in sizes.items()], 8)
+    drawn = crops.draw(800, torch.Generator().manual_seed(0)).int()
+    positions, corners, from_first = set(), set(), 0
+    for number, rows, columns in drawn:
+        assert number.unique().numel() == 1
+        height, width = sizes[int(number[0, 0])]
+        transposed = bool(rows[0, 0] == rows[1, 0])
+        along, across = (columns, rows) if transposed else (rows, columns)
+        down, right = (int(t) for t in (along[1, 0] - along[0, 0], across[0, 1] - across[0, 0]))
+        assert {abs(down), abs(right)} == {1}
+        steps = torch.arange(8)
+        assert torch.equal(along, (along[0, 0] + down * steps)[:, None].expand(8, 8))
+        assert torch.equal(across, (across[0, 0] + right * steps)[None].expand(8, 8))
+        top, left = int(rows.min()), int(columns.min())
+        assert rows.max() < height
+        assert columns.max() < width
+        positions.add((transposed, down, right))
+        if int(number[0, 0]) == 0:
+            corners.add((top, left))
+            from_first += 1
+    assert len(positions) == 8
+    assert {top for top, _ in corners} == set(range(13))
+    assert {left for _, left in corners} == set(range(23))
+    assert from_first / 800 == pytest.approx(600 / 664, abs=0.04)  # in proportion to area
+
+
+def test_crops_follow_the_generator():
+    crops = Crops([numbered(0, 40, 40)], 8)
+    first, second, other = (crops.draw(4, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_training_runs_without_the_entropy_coder():
+    script = "import sys; sys.modules['constriction'] = None; import diffcodec.training"
+    root = Path(diffcodec.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
