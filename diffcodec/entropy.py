@@ -106,10 +106,11 @@ class RangeDecoder:
         else:
             bits = self._decode_prefix(probabilities)
         if self._shadow is not None:
-            before = self._shadow.bits_used
-            self._shadow.code(probabilities[: len(bits)], bits)
-            if self._limit is not None and self._shadow.bits_used > self._limit:
-                bits = bits[: _count_within(bits, probabilities, before, self._shadow, self._limit)]
+            before, read = self._shadow.bits_used, probabilities[: len(bits)]
+            self._shadow.code(read, bits)
+            after = self._shadow.bits_used
+            if self._limit is not None and len(bits) and after > self._limit:
+                bits = bits[: _count_within(bits, read, before, after, self._limit)]
         self._ended = len(bits) < len(probabilities)
         return bits
 
@@ -165,10 +166,10 @@ def bytes_for(bits: float) -> int:
 
 
 def _count_within(
-    bits: Bits, probabilities: Probabilities, before: float, after: RangeEncoder, limit: int
+    bits: Bits, probabilities: Probabilities, before: float, after: float, limit: int
 ) -> int:
     """How many of the bits just decoded lie before the limit."""
     cost = np.cumsum(-np.log2(np.where(bits, probabilities, 1 - probabilities)))
     # Rounding inside the coder makes each bit cost slightly more than its information.
-    cost *= (after.bits_used - before) / cost[-1]
+    cost *= (after - before) / cost[-1]
     return int(np.searchsorted(before + cost, limit, side="right"))

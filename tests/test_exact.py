@@ -19,7 +19,7 @@ from diffcodec.quantized import model as models
 from diffcodec.quantized.features import FEATURES, LIMIT
 from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, RUNGS
 
-STEP = torch.tensor(2), torch.tensor(0)
+STEP = 2, 0  # rows of the embedding tables
 
 
 def picture(width, height, mode="L"):
@@ -137,7 +137,7 @@ def requantised(sums, multiplier, low, high):
 @pytest.mark.parametrize("relu", [False, True])
 def test_a_convolution_is_an_integer_one(stride, kernel, relu):
     exact, weight, bias, multiplier, x = layer(4, stride=stride, kernel=kernel, relu=relu)
-    got = exact(x.float(), (torch.tensor(2), torch.tensor(1)))
+    got = exact(x.float(), (2, 1))
     pad = kernel // 2 if stride == 1 else 0
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
     patches = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)
@@ -151,7 +151,7 @@ def test_a_layer_of_rows_is_the_convolution_at_a_place():
     exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700)
     neighbours = x[0, :, 2:5, 4:7]  # of position (3, 5)
     row = neighbours.movedim(0, -1).flatten()[None].float()
-    got = exact(row, (torch.tensor(2), torch.tensor(1)))[0].numpy()
+    got = exact(row, (2, 1))[0].numpy()
     sums = (weight * neighbours).sum((1, 2, 3)) + bias
     assert np.array_equal(got, requantised(sums, multiplier, -700, 700))
 
@@ -197,12 +197,11 @@ def random_network(seed):
 
 def float_outputs(net, x):
     """As `outputs` gives them: rows of every head, in integer units."""
-    index = tuple(i[None] for i in STEP)
-    trunk = net.trunk(x, index)
+    trunk = net.trunk(x, STEP)
     made = []
     for number, phase in enumerate(PHASES):
         known = features(number, 1, phase.known, *x.shape[-2:]) if phase.known else None
-        head = net.head(number, trunk, known, index)[0]
+        head = net.head(number, trunk, known, STEP)[0]
         made.append(head.flatten(1).T * models.output_units(len(head)))
     return made
 

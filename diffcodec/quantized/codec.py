@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from diffcodec.entropy import PROBABILITY_BITS, Coder
 from diffcodec.quantized import cells, chain
+from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.features import phase_features
 from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.refine import refine
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, TOP_RUNG, Phase, Step, steps
+from diffcodec.quantized.schedule import CHANNELS, FINISH, LOW, PHASES, TOP_RUNG, Phase, Step, steps
 
 
 @dataclass
@@ -37,6 +39,7 @@ class State:
     low: Tensor
     values: dict[int, Tensor] | None = None
     awake: set[int] = field(default_factory=set)
+    calibration: Calibration = field(default_factory=Calibration)
 
     @classmethod
     def empty(cls, height: int, width: int, colours: int) -> "State":
@@ -147,7 +150,8 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
             before,
             after,
             conditionals.of_phase(number, told, chosen),
-            coder,
+            chosen.of_channels(torch.tensor([False, False, True])),
+            partial(state.calibration.code, coder, (phase.colour, step.rung == FINISH)),
             None if values is None else chosen.of_planes(values),
         )
         refined[0, channels] = chosen.put(refined[0, channels], cell)

@@ -1,15 +1,20 @@
 """One set of coefficients from its cells to smaller ones, plane by plane, through a coder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.entropy import Coder, quantise_probabilities
+from diffcodec.entropy import Bits, Probabilities, quantise_probabilities
 from diffcodec.exact.cdf import MEAN_UNITS, CdfTable
 from diffcodec.quantized import cells
 
 _SUBCELLS = 8
+
+Code = Callable[[NDArray[np.int64], Probabilities, Bits | None], Bits]
 
 
 @dataclass
@@ -65,7 +70,8 @@ def refine(
     before: Tensor,
     after: Tensor,
     conditional: Conditional,
-    coder: Coder,
+    diagonal: Tensor,
+    code: Code,
     truth: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Code coefficients from planes `before` to planes `after`; all tensors are int32 [n].
@@ -74,6 +80,9 @@ def refine(
     the magnitude gains this plane's bit, then those that have left zero get a sign.
 
     Args:
+        diagonal: which coefficients are of an HH band, bool [n].
+        code: passes bits on, as `Calibration.code` does: kinds, probabilities and true bits to
+            bits.
         truth: the exact coefficients where they are known, that is in an encoder.
 
     Returns:
@@ -84,7 +93,7 @@ def refine(
     while len(active := (reached > after).nonzero()[:, 0]):
         everything = len(active) == len(floors)
         part = conditional if everything else conditional.take(active)
-        ended = _split(floors, reached, active, part, coder, truth)
+        ended = _split(floors, reached, active, part, diagonal, code, truth)
         if ended:
             break
     return floors, reached
@@ -95,7 +104,8 @@ def _split(
     reached: Tensor,
     active: Tensor,
     conditional: Conditional,
-    coder: Coder,
+    diagonal: Tensor,
+    code: Code,
     truth: Tensor | None,
 ) -> bool:
     """Code one plane of the active coefficients in place; whether the coder's data ended."""
@@ -113,14 +123,18 @@ def _split(
     zeros = zero.nonzero()[:, 0]
     leaving[zeros] += conditional.take(zeros).cdf(-split[zeros]) - at_inner[zeros]
     exact = truth[active] if truth is not None else None
-    bits = coder.code(
+    # Kinds, see calibration.KINDS.
+    kinds = diagonal[active].long()
+    bits = code(
+        (kinds + 2 * ~zero).numpy(),
         quantise_probabilities(leaving.numpy(), whole.abs().numpy()),
         None if exact is None else (exact.abs() >> plane & 1).numpy(),
     )
     told = len(bits)
     gained = torch.from_numpy(bits)
     new = (gained.bool() & zero[:told]).nonzero()[:, 0]
-    signs = coder.code(
+    signs = code(
+        (kinds[new] + 4).numpy(),
         quantise_probabilities(upper[new].numpy(), leaving[new].numpy()),
         None if exact is None else (exact[new] > 0).int().numpy(),
     )

@@ -1,0 +1,64 @@
+"""Probabilities corrected by what this very picture's stream has shown so far.
+
+A model is wrong in the same direction all over a picture whose noise or sharpness it has not met.
+So decisions are counted by the probability that they were given, and later ones take the odds
+that earlier ones have had: secondary symbol estimation, as in PAQ (Mahoney, 2005).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder, Probabilities
+
+KINDS = 6
+"""Kinds of decisions: leaving zero, gaining a bit, sign; each for HL and LH, and for HH."""
+
+_TAIL = 2.0 ** -np.arange(15, 1, -0.5)
+_EDGES = np.concatenate([_TAIL, np.arange(6, 15) / 20, 1 - _TAIL[::-1]])
+_BINS = len(_EDGES) + 1
+_ONE = 1 << PROBABILITY_BITS
+
+_PRIOR = 20.0 * _ONE
+"""Observations that each bin is taken to have agreed with its probabilities."""
+
+_MEMORY = 15 / 16
+"""What is left of the counts after each further set of decisions."""
+
+
+class Calibration:
+    """Counts of the decisions of one picture.
+
+    All counts are sums of integers below 2^53 and each operation on them is rounded in one way
+    only, so encoder and decoder agree on any machine.
+    """
+
+    def __init__(self) -> None:
+        # For each set: seen ones, expected ones, seen zeros, expected zeros; in 1/_ONE.
+        self._counts: dict[tuple[int, bool], NDArray[np.float64]] = {}
+
+    def code(
+        self,
+        coder: Coder,
+        group: tuple[int, bool],
+        kinds: NDArray[np.int64],
+        probabilities: Probabilities,
+        truth: Bits | None,
+    ) -> Bits:
+        """Pass bits through the coder with corrected probabilities, and learn from them.
+
+        Args: the coder; colour of the coefficients and whether this is the finish; the kind of
+        each decision, 0..KINDS-1; its probability and the true bit, as `Coder.code` takes them.
+        """
+        counts = self._counts.setdefault(group, np.zeros((4, KINDS * _BINS)))
+        seen, expected, unseen, unexpected = counts + _PRIOR
+        ratio = (seen / expected) / (unseen / unexpected)
+        where = kinds * _BINS + np.searchsorted(_EDGES, probabilities)
+        odds = probabilities * ratio[where]
+        corrected = odds / (odds + (1 - probabilities))
+        bits = coder.code(np.clip(np.rint(corrected * _ONE), 1, _ONE - 1) / _ONE, truth)
+        told = len(bits)
+        where, chance = where[:told], probabilities[:told] * _ONE
+        weights = bits * float(_ONE), chance, (1 - bits) * float(_ONE), _ONE - chance
+        counts *= _MEMORY
+        counts += [np.bincount(where, weight, KINDS * _BINS) for weight in weights]
+        return bits
