@@ -17,10 +17,11 @@ from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, byt
 from diffcodec.errors import CorruptError, FormatError, ModelError
 from diffcodec.imageio import from_planes, metadata, to_planes
 from diffcodec.quantized import model as models
-from diffcodec.quantized.codec import State, walk
+from diffcodec.quantized.codec import walk
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture
 from diffcodec.quantized.schedule import FINISH
+from diffcodec.quantized.state import State
 
 Progress = Callable[[float], None]
 

@@ -20,9 +20,10 @@ from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.quantise import quantise
 from diffcodec.quantized import chain
 from diffcodec.quantized import model as models
-from diffcodec.quantized.codec import State, walk
+from diffcodec.quantized.codec import walk
 from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
+from diffcodec.quantized.state import State
 from diffcodec.training import export, train
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.export import wake_odds

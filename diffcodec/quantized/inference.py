@@ -4,7 +4,6 @@ A tile with a halo of the network's reach gives the same integers as the whole p
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,9 +14,7 @@ from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.refine import Conditional
 from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Step
-
-if TYPE_CHECKING:
-    from diffcodec.quantized.codec import State
+from diffcodec.quantized.state import State
 
 TILE = 512
 """Side of a tile in positions of the level; even, as the network halves once."""
@@ -29,13 +26,35 @@ ROWS = 1 << 14
 """Positions on which a head works at a time: few enough for the cache."""
 
 
+class Told:
+    """What the phases of a step have told so far, at every position of its level."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.stride = width + 2
+        # A border of zeros stands for what lies outside the picture.
+        self.padded = torch.zeros((height + 2, width + 2, CHANNELS), dtype=torch.int16)
+
+    def add(self, channels: slice, features: Tensor) -> None:
+        """Add the features of a phase [1, 3, h, w], zero where it has coded nothing."""
+        inner = self.padded[1:-1, 1:-1, channels]
+        inner += features[0].movedim(0, -1).to(torch.int16)
+
+    def around(self, places: Tensor, known: int) -> Tensor:
+        """The first `known` channels at the nine neighbours of places, float32 [n, 9 * known]."""
+        width = self.stride - 2
+        corner = places // width * self.stride + places % width
+        offsets = torch.tensor([r * self.stride + c for r in range(3) for c in range(3)])
+        flat = self.padded.flatten(0, 1)[:, :known]
+        return flat[corner[:, None] + offsets].flatten(1).float()
+
+
 class Conditionals:
     """The conditionals of one step of one picture, phase by phase.
 
     The state may already have been cut inside this very step.
     """
 
-    def __init__(self, model: Model, state: "State", step: Step) -> None:
+    def __init__(self, model: Model, state: State, step: Step) -> None:
         self.model, level = model, step.level
         self.index = step.index
         # The cells before the step; those of a cut state lie inside them.
@@ -43,7 +62,7 @@ class Conditionals:
         self.floors = cells.floor(state.floors[level], self.planes)
         self.trunk = self._trunk(state, step)
 
-    def of_phase(self, number: int, told: "Told", selection: Selection) -> Conditional:
+    def of_phase(self, number: int, told: Told, selection: Selection) -> Conditional:
         """Conditionals of the coefficients of a phase, given what earlier phases have told."""
         phase = PHASES[number]
         outputs = self._head(number, told if number else None, selection.places)
@@ -72,7 +91,7 @@ class Conditionals:
             table.inverse_scales[scale_index(scale)],
         )
 
-    def _trunk(self, state: "State", step: Step) -> Tensor:
+    def _trunk(self, state: State, step: Step) -> Tensor:
         """Trunk activations, int16 [h * w, width]."""
         level, geometry = step.level, state.geometry
         finer = geometry.finer(level)
@@ -99,7 +118,7 @@ class Conditionals:
         height, width = geometry.size(level)
         return in_tiles(tile, height, width).flatten(2)[0].T.contiguous()
 
-    def _head(self, number: int, told: "Told | None", places: Tensor) -> Tensor:
+    def _head(self, number: int, told: Told | None, places: Tensor) -> Tensor:
         """Outputs of a head at some positions, int16 [n, outputs]."""
         parts = []
         for some in places.split(ROWS):
@@ -107,28 +126,6 @@ class Conditionals:
             outputs = self.model.network.head(number, self.trunk[some].float(), around, self.index)
             parts.append(outputs.to(torch.int16))
         return torch.cat(parts)
-
-
-class Told:
-    """What the phases of a step have told so far, at every position of its level."""
-
-    def __init__(self, height: int, width: int) -> None:
-        self.stride = width + 2
-        # A border of zeros stands for what lies outside the picture.
-        self.padded = torch.zeros((height + 2, width + 2, CHANNELS), dtype=torch.int16)
-
-    def add(self, channels: slice, features: Tensor) -> None:
-        """Add the features of a phase [1, 3, h, w], zero where it has coded nothing."""
-        inner = self.padded[1:-1, 1:-1, channels]
-        inner += features[0].movedim(0, -1).to(torch.int16)
-
-    def around(self, places: Tensor, known: int) -> Tensor:
-        """The first `known` channels at the nine neighbours of places, float32 [n, 9 * known]."""
-        width = self.stride - 2
-        corner = places // width * self.stride + places % width
-        offsets = torch.tensor([r * self.stride + c for r in range(3) for c in range(3)])
-        flat = self.padded.flatten(0, 1)[:, :known]
-        return flat[corner[:, None] + offsets].flatten(1).float()
 
 
 def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int) -> Tensor:

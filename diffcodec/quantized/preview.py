@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from diffcodec.quantized import chain
-from diffcodec.quantized.codec import State
 from diffcodec.quantized.inference import Conditionals
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import FINISH, LOW, Step
+from diffcodec.quantized.state import State
 
 
 def picture(model: Model, state: State) -> Tensor:

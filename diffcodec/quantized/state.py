@@ -1,0 +1,62 @@
+"""The state of a chain: what the decoder knows of a picture before a step."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffcodec.quantized import chain
+from diffcodec.quantized.calibration import Calibration
+from diffcodec.quantized.chain import Geometry, plane_tensor
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, TOP_RUNG, Phase
+
+
+@dataclass
+class State:
+    """What is known of one picture: three colours, or one for grey and for alpha.
+
+    `floors` and `planes` hold for each level the cells of its coefficients, int32 [1, 9, h, w]
+    and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
+    `rungs` is the last rung that each level has completed; `awake` the levels with a
+    significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
+    is the low band that the next level of the rung works on.
+    """
+
+    geometry: Geometry
+    colours: int
+    floors: dict[int, Tensor]
+    planes: dict[int, Tensor]
+    rungs: dict[int, int]
+    low: Tensor
+    values: dict[int, Tensor] | None = None
+    awake: set[int] = field(default_factory=set)
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @classmethod
+    def empty(cls, height: int, width: int, colours: int) -> "State":
+        """Nothing known but the size."""
+        geometry = Geometry(height, width)
+        levels = [LOW, *range(1, geometry.levels + 1)]
+        return cls(
+            geometry,
+            colours,
+            floors={
+                level: torch.zeros((1, CHANNELS, *geometry.size(level)), dtype=torch.int32)
+                for level in levels
+            },
+            planes={level: plane_tensor(TOP_RUNG, level, geometry.levels) for level in levels},
+            rungs=dict.fromkeys(levels, TOP_RUNG),
+            low=geometry.no_low(),
+        )
+
+    @classmethod
+    def of_image(cls, planes: Tensor) -> "State":
+        """The start of an encoder that knows the picture, uint8 [1 or 3, H, W]."""
+        colours, height, width = planes.shape
+        state = cls.empty(height, width, colours)
+        state.values = chain.analyse(planes.expand(3, -1, -1)[None])
+        return state
+
+    def phases(self) -> list[tuple[int, Phase]]:
+        """The phases of a step with their numbers; grey pictures have none of colour."""
+        return [(i, phase) for i, phase in enumerate(PHASES) if phase.colour < self.colours]
