@@ -28,7 +28,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture on the way: `bytes_used` bytes of the file give it; `rung` is the last one done."""
+    """A picture on the way: the first `bytes_used` bytes complete `rung`, which it shows."""
 
     bytes_used: int
     rung: int
@@ -104,18 +104,20 @@ def encode(
     encoder = RangeEncoder()
     parts = torch.tensor(planes).split(_parts(mode))
     states = [State.of_image(part) for part in parts]
-    limit = max_bytes
-    if bpp is not None:
-        limit = int(bpp * header.width * header.height / 8)
+    limit = _limit(header, bpp, max_bytes)
     budget = None if limit is None else _stream_budget(header, icc, exif, limit)
-    for _ in walk(weights, states, encoder, progress or _ignore):
-        if budget is not None and bytes_for(encoder.bits_used) > budget:
+    for rung in walk(weights, states, encoder, progress or _ignore):
+        # A walk that is broken off is not whole, however short its bytes turn out.
+        if budget is not None and rung != FINISH and bytes_for(encoder.bits_used) > budget:
+            header = replace(header, lossless=False)
             break
     stream = encoder.to_bytes()
+    size = len(stream) if budget is None else min(budget, len(stream))
     if psnr is not None:
-        budget = _budget_for_psnr(weights, header, stream, planes, psnr)
-    if budget is not None and len(stream) > budget:
-        stream = stream[:budget]
+        enough = _budget_for_psnr(weights, header, stream, planes, psnr)
+        size = min(size, enough)
+    if size < len(stream) or not header.lossless:
+        stream = stream[:size]
         header = replace(header, lossless=False)
         shown = _decode(weights, header, _decoder(header, stream))
         header = replace(header, checksum=_checksum(shown))
@@ -149,17 +151,17 @@ def decode(
     if detail not in ("mean", "sample"):
         raise ValueError(f"detail is 'mean' or 'sample', not {detail!r}")
     header, start = bitstream.read_header(data)
-    if bpp is not None:
-        max_bytes = int(bpp * header.width * header.height / 8)
-    if max_bytes is not None:
-        data = data[: max(max_bytes, start)]  # without its header there is no picture at all
+    limit = _limit(header, bpp, max_bytes)
+    if limit is not None:
+        data = data[: max(limit, start)]  # without its header there is no picture at all
     file = bitstream.read(data)
     decoder: Coder = _decoder(header, file.stream)
     if detail == "sample":
         decoder = BitSampler(seed, decoder)
     planes = _decode(_model(header, model), header, decoder, progress)
     whole = len(file.stream) == header.stream_bytes
-    if whole and detail == "mean" and _checksum(planes) != header.checksum:
+    told = header.lossless or detail == "mean"  # of a lossy file a sample is another picture
+    if whole and told and _checksum(planes) != header.checksum:
         raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
     return from_planes(header.mode, planes, file.icc, file.exif)
 
@@ -182,6 +184,9 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
         yield Preview(used, rung, from_planes(header.mode, planes, file.icc, file.exif))
     if decoder.ended:
         planes = _planes(weights, states)
+        whole = len(file.stream) == header.stream_bytes
+        if whole and _checksum(planes) != header.checksum:
+            raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
         rung = max(states[0].rungs.values())
         image = from_planes(header.mode, planes, file.icc, file.exif)
         yield Preview(file.start + len(file.stream), rung, image)
@@ -285,6 +290,14 @@ def _decode(
     for _ in walk(model, states, coder, progress or _ignore):
         pass
     return _planes(model, states)
+
+
+def _limit(header: Header, bpp: float | None, max_bytes: int | None) -> int | None:
+    """The lower of two limits on the bytes of a file."""
+    limits = [] if max_bytes is None else [max_bytes]
+    if bpp is not None:
+        limits.append(int(bpp * header.width * header.height / 8))
+    return min(limits, default=None)
 
 
 def _stream_budget(header: Header, icc: bytes, exif: bytes, limit: int) -> int:

@@ -116,7 +116,7 @@ class Conditionals:
             return self.model.network.trunk(features, self.index)
 
         height, width = geometry.size(level)
-        return in_tiles(tile, height, width).flatten(2)[0].T.contiguous()
+        return in_tiles(tile, height, width).flatten(0, 1)
 
     def _head(self, number: int, told: Told | None, places: Tensor) -> Tensor:
         """Outputs of a head at some positions, int16 [n, outputs]."""
@@ -129,7 +129,7 @@ class Conditionals:
 
 
 def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int) -> Tensor:
-    """Put together what `compute` makes of tiles of a plane, int16 [1, C, height, width].
+    """Put together what `compute` makes of tiles of a plane, int16 [height, width, C].
 
     `compute` gets rows and columns of a tile with its halo and returns [1, C, ...] for them.
     """
@@ -140,8 +140,8 @@ def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int)
             columns, columns_outside, columns_inside = _extend(left, width)
             part = compute(rows_outside, columns_outside)[..., rows_inside, columns_inside]
             if whole is None:
-                whole = part.new_empty((1, part.shape[1], height, width), dtype=torch.int16)
-            whole[..., rows, columns] = part.to(torch.int16)
+                whole = part.new_empty((height, width, part.shape[1]), dtype=torch.int16)
+            whole[rows, columns] = part[0].movedim(0, -1).to(torch.int16)
     assert whole is not None
     return whole
 

@@ -49,19 +49,21 @@ class Conditional:
     def expectation(self, floors: Tensor, planes: Tensor) -> Tensor:
         """E[coefficient | cell], rounded to an integer, for cells inside the frames; int32 [n].
 
-        The cell is cut into eight equal parts, each of which counts with its midpoint; integers
-        and correctly rounded divisions give the same on every machine.
+        The cell is cut into eight nearly equal parts, each of which counts with its midpoint;
+        integers and correctly rounded divisions give the same on every machine.
         """
         low, high = cells.double_edges(floors, planes)
         width = high - low
         below = first = self.cdf(low)
+        start = low
         moment = torch.zeros_like(first, dtype=torch.int64)
         for part in range(_SUBCELLS):
-            above = self.cdf(low + (width * (part + 1) >> 3))
-            moment += (above - below).long() * (2 * part + 1 - _SUBCELLS)
-            below = above
+            stop = low + (width * (part + 1) >> 3)
+            above = self.cdf(stop)
+            moment += (above - below).long() * (start + stop - low - high)
+            below, start = above, stop
         total = (below - first).clamp_min(1)
-        shift = (moment.double() / total.double()) * width.double() / (4 * _SUBCELLS)
+        shift = moment.double() / total.double() / 4
         return ((low + high).double() / 4 + shift).round().to(torch.int32)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without running any code in it."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path} is no readable checkpoint.") from error
 
 
