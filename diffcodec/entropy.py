@@ -86,8 +86,9 @@ class RangeDecoder:
     """
 
     def __init__(self, data: bytes, *, complete: bool, track: bool = False) -> None:
-        # Zeros stand for the bytes that the encoder or the prefix has cut off.
-        padded = data + bytes(-len(data) % 4 + 8)
+        # The encoder has cut off zeros. It ends close above the lower edge of the last interval,
+        # so ones for what a prefix lacks stay inside, where zeros might fall short of it.
+        padded = data + (b"\0" if complete else b"\xff") * (-len(data) % 4 + 8)
         words = np.frombuffer(padded, _WORD).astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
         self._limit = None if complete else 8 * len(data) - MARGIN_BITS

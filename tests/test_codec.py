@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,15 +17,6 @@ from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageErr
 from diffcodec.imageio import metadata
 
 PHOTO = Path(__file__).parent.parent / "examples" / "photo.png"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Pictures as small as these gain nothing from a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def smooth(width, height, mode="RGB"):
