@@ -15,6 +15,7 @@ import diffcodec
 from diffcodec import bitstream
 from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageError, ModelError
 from diffcodec.imageio import metadata
+from diffcodec.quantized import refine
 
 PHOTO = Path(__file__).parent.parent / "examples" / "photo.png"
 
@@ -201,6 +202,16 @@ def test_bytes_used_are_the_fewest_that_give_a_rung(coded):
         fewer = list(diffcodec.decode_progressive(data[: used - 1]))
         assert not any(same(p.image, preview.image) for p in fewer)
         assert fewer[-1].rung > preview.rung
+
+
+def test_large_phases_go_set_by_set(monkeypatch, tiny):
+    image, data = tiny
+    monkeypatch.setattr(refine, "SET", 7)
+    sets = diffcodec.encode(image)
+    assert sets != data
+    assert same(diffcodec.decode(sets), image)
+    for length in range(40, len(sets), 25):
+        assert diffcodec.decode(sets[:length]).size == image.size
 
 
 def test_decode_with_a_limit_is_decode_of_a_prefix(coded):

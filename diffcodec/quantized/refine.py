@@ -14,6 +14,9 @@ from diffcodec.quantized import cells
 
 _SUBCELLS = 8
 
+SET = 1 << 20
+"""Coefficients that go through all their planes before the next ones do; it bounds memory."""
+
 Code = Callable[[NDArray[np.int64], Probabilities, Bits | None], Bits]
 
 
@@ -36,7 +39,7 @@ class Conditional:
         units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
         return self.table.at(units, self.mean, self.inverse_scale)
 
-    def take(self, where: Tensor) -> "Conditional":
+    def take(self, where: Tensor | slice) -> "Conditional":
         """The conditionals of a subset."""
         return Conditional(
             self.table,
@@ -91,14 +94,35 @@ def refine(
         New floors, and the planes reached: `after`, but for those coefficients that came after
         the end of the coder's data.
     """
-    floors, reached = floors.clone(), before.clone()
-    while len(active := (reached > after).nonzero()[:, 0]):
-        everything = len(active) == len(floors)
-        part = conditional if everything else conditional.take(active)
+    refined, reached = floors.clone(), before.clone()
+    for start in range(0, len(floors), SET):
+        part = slice(start, start + SET)
+        _refine_set(
+            refined[part],
+            reached[part],
+            after[part],
+            conditional.take(part),
+            diagonal[part],
+            code,
+            None if truth is None else truth[part],
+        )
+    return refined, reached
+
+
+def _refine_set(
+    floors: Tensor,
+    reached: Tensor,
+    after: Tensor,
+    conditional: Conditional,
+    diagonal: Tensor,
+    code: Code,
+    truth: Tensor | None,
+) -> None:
+    """Refine floors and planes reached in place, until they are all done or the data end."""
+    ended = False
+    while not ended and len(active := (reached > after).nonzero()[:, 0]):
+        part = conditional if len(active) == len(floors) else conditional.take(active)
         ended = _split(floors, reached, active, part, diagonal, code, truth)
-        if ended:
-            break
-    return floors, reached
 
 
 def _split(
