@@ -279,7 +279,7 @@ def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDeco
 
 
 def _planes(model: Model, states: list[State]) -> NDArray[np.uint8]:
-    return torch.cat([picture(model, state) for state in states]).numpy()
+    return torch.cat([picture(model.table, state) for state in states]).numpy()
 
 
 def _decode(

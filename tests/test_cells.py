@@ -29,7 +29,7 @@ def edges(floor, plane):
 def conditional(floors, planes, mean, scale):
     """Means in 1/256 cells and scale indices, in the frames of the given cells."""
     middle = cells.double_midpoint(floors, planes)
-    return Conditional(TABLE, middle, planes, mean, TABLE.inverse_scales[scale])
+    return Conditional(TABLE, middle, planes, mean, scale)
 
 
 @given(VALUES, PLANES, PLANES)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from diffcodec.entropy import PROBABILITY_BITS, Coder
 from diffcodec.quantized import cells
-from diffcodec.quantized.chain import Geometry, plane_tensor
+from diffcodec.quantized.chain import Geometry, Selection, plane_tensor
 from diffcodec.quantized.features import phase_features
 from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
-from diffcodec.quantized.refine import refine
+from diffcodec.quantized.refine import Conditional, refine
 from diffcodec.quantized.schedule import FINISH, LOW, Step, steps
 from diffcodec.quantized.state import State
 
@@ -94,16 +94,19 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         chosen = state.geometry.selection(level, phase.parity)
         before, after = (chosen.of_channels(p[0, channels, 0, 0]) for p in (old, new))
         values = None if state.values is None else state.values[level][0, channels]
+        conditional = conditionals.of_phase(number, told, chosen)
         cell, reached = refine(
             chosen.of_planes(floors[0, channels]),
             before,
             after,
-            conditionals.of_phase(number, told, chosen),
+            conditional,
             chosen.of_channels(torch.tensor([False, False, True])),
             partial(state.calibration.code, coder, (phase.colour, step.rung == FINISH)),
             None if values is None else chosen.of_planes(values),
         )
         refined[0, channels] = chosen.put(refined[0, channels], cell)
+        if values is None:
+            _believe(state, level, channels, chosen, conditional)
         if bool((reached > after).any()):
             state.floors[level] = refined
             state.planes[level] = _reached_planes(state, level, number, old, new, reached)
@@ -113,6 +116,18 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         )
         told.add(channels, shift * (state.geometry.checkerboard(level) == phase.parity))
     state.floors[level] = refined
+
+
+def _believe(
+    state: State, level: int, channels: slice, chosen: Selection, conditional: Conditional
+) -> None:
+    """Keep the conditionals of a phase for previews."""
+    if level not in state.beliefs:
+        shape = (3, *state.floors[level].shape[1:])
+        state.beliefs[level] = torch.zeros(shape, dtype=torch.int16)
+    parts = conditional.mean, conditional.scale, conditional.plane
+    for kept, part in zip(state.beliefs[level], parts, strict=True):
+        kept[channels] = chosen.put(kept[channels], part.to(torch.int16))
 
 
 def _reached_planes(

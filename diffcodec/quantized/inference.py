@@ -3,13 +3,13 @@
 A tile with a halo of the network's reach gives the same integers as the whole picture.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from diffcodec.quantized import cells
-from diffcodec.quantized.chain import Selection, low_plane_tensor, plane_tensor
+from diffcodec.quantized.chain import Selection, low_plane_tensor
 from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.refine import Conditional
@@ -49,17 +49,12 @@ class Told:
 
 
 class Conditionals:
-    """The conditionals of one step of one picture, phase by phase.
-
-    The state may already have been cut inside this very step.
-    """
+    """The conditionals of one step of one picture, phase by phase."""
 
     def __init__(self, model: Model, state: State, step: Step) -> None:
         self.model, level = model, step.level
         self.index = step.index
-        # The cells before the step; those of a cut state lie inside them.
-        self.planes = plane_tensor(state.rungs[level], level, state.geometry.levels)
-        self.floors = cells.floor(state.floors[level], self.planes)
+        self.planes, self.floors = state.planes[level], state.floors[level]
         self.trunk = self._trunk(state, step)
 
     def of_phase(self, number: int, told: Told, selection: Selection) -> Conditional:
@@ -70,41 +65,29 @@ class Conditionals:
             outputs = outputs[:, [0, 1, 2, 9, 10, 11]]
         return self._conditional(outputs, phase.channels, selection)
 
-    def marginals(self) -> Iterator[tuple[slice, Conditional]]:
-        """Conditionals of all positions, three channels at a time, as the first head has them."""
-        selection = Selection(torch.arange(len(self.trunk)), None)
-        mean, scale = self._head(0, None, selection.places).chunk(2, 1)
-        for channels in {phase.colour: phase.channels for phase in PHASES}.values():
-            outputs = torch.cat((mean[:, channels], scale[:, channels]), 1)
-            yield channels, self._conditional(outputs, channels, selection)
-
     def _conditional(self, outputs: Tensor, channels: slice, selection: Selection) -> Conditional:
         """From a head's outputs [n, 6] at the selected positions."""
         planes = selection.of_channels(self.planes[0, channels, 0, 0])
         mean, scale = (selection.of_rows(part.T).int() for part in outputs.chunk(2, 1))
-        table = self.model.table
         return Conditional(
-            table,
+            self.model.table,
             cells.double_midpoint(selection.of_planes(self.floors[0, channels]), planes),
             planes,
             mean,
-            table.inverse_scales[scale_index(scale)],
+            scale_index(scale),
         )
 
     def _trunk(self, state: State, step: Step) -> Tensor:
         """Trunk activations, int16 [h * w, width]."""
         level, geometry = step.level, state.geometry
         finer = geometry.finer(level)
-        if finer is not None:
-            finer_planes = plane_tensor(state.rungs[finer], finer, geometry.levels)
-            finer_floors = cells.floor(state.floors[finer], finer_planes)
         low_planes = low_plane_tensor(step.rung, geometry.levels if level == LOW else level)
 
         def tile(rows: slice, columns: slice) -> Tensor:
             children = None
             if finer is not None:
                 family = [slice(2 * side.start, 2 * side.stop) for side in (rows, columns)]
-                children = finer_floors[..., family[0], family[1]], finer_planes
+                children = state.floors[finer][..., family[0], family[1]], state.planes[finer]
             features = step_features(
                 state.low[..., rows, columns],
                 low_planes,

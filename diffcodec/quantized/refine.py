@@ -25,19 +25,19 @@ class Conditional:
     """Gaussians over coefficients, each in the frame of the cell in which the step found it.
 
     All int32 [n]: twice the midpoint and the plane of the cell; the mean in 1/256 of the cell's
-    width from the midpoint; the entry of the table's inverse scales.
+    width from the midpoint; the index of the scale in the table.
     """
 
     table: CdfTable
     middle: Tensor
     plane: Tensor
     mean: Tensor
-    inverse_scale: Tensor
+    scale: Tensor
 
     def cdf(self, double_edges: Tensor) -> Tensor:
         """2^30 times the CDF at edges that are given doubled, int32 [n]."""
         units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
-        return self.table.at(units, self.mean, self.inverse_scale)
+        return self.table.at(units, self.mean, self.table.inverse_scales[self.scale])
 
     def take(self, where: Tensor | slice) -> "Conditional":
         """The conditionals of a subset."""
@@ -46,7 +46,7 @@ class Conditional:
             self.middle[where],
             self.plane[where],
             self.mean[where],
-            self.inverse_scale[where],
+            self.scale[where],
         )
 
     def expectation(self, floors: Tensor, planes: Tensor) -> Tensor:

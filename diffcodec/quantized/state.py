@@ -19,7 +19,9 @@ class State:
     and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
     `rungs` is the last rung that each level has completed; `awake` the levels with a
     significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
-    is the low band that the next level of the rung works on.
+    is the low band that the next level of the rung works on. `beliefs` hold the conditionals
+    that a decoder last read coefficients with, int16 [3, 9, h, w]: mean, scale index, plane of
+    the cell that they speak of.
     """
 
     geometry: Geometry
@@ -31,6 +33,7 @@ class State:
     values: dict[int, Tensor] | None = None
     awake: set[int] = field(default_factory=set)
     calibration: Calibration = field(default_factory=Calibration)
+    beliefs: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, height: int, width: int, colours: int) -> "State":
