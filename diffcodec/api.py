@@ -328,7 +328,7 @@ def _budget_for_psnr(
             high = end
             break
         low = end
-    while high - low > max(16, high // 100):
+    while high - low > max(1, high // 100):
         middle = (low + high) // 2
         if good(_decode(model, header, _decoder(header, stream[:middle]))):
             high = middle
