@@ -56,7 +56,7 @@ def network() -> StepNetwork:
     return StepNetwork(
         FEATURES,
         known=[phase.known for phase in PHASES],
-        # The first head also foretells what later phases code: previews take their means from it.
+        # The first head also foretells what later phases code, as an auxiliary task in training.
         outputs=[2 * CHANNELS] + [2 * 3] * (len(PHASES) - 1),
         rungs=RUNGS,
         levels=LOW,

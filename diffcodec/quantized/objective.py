@@ -17,7 +17,7 @@ from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.schedule import FINISH, LEVELS, LOW, PHASES, Step
 
 _MARGINAL_WEIGHT = 0.1
-"""Weight of the bits that the first head alone would need; previews take their means from it."""
+"""Weight of the bits that the first head alone would need, an auxiliary task."""
 
 
 @dataclass(frozen=True)
