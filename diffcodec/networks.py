@@ -5,8 +5,10 @@ before it have told. Most of the trunk works at half the resolution, where a con
 quarter and sees twice as far.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +59,12 @@ class FilmConv(nn.Module):
         self.rung_gain = nn.Parameter(torch.ones(rungs, outputs))
         self.level_gain = nn.Parameter(torch.zeros(levels, outputs))
 
+    def scope(self, name: str) -> None:
+        """Give the activations that it writes, or reads from other layers, a range of their own."""
+        self.domain = name + self.domain
+        if self.source not in UNITS:
+            self.source = name + self.source
+
     def forward(self, x: Tensor, index: Index) -> Tensor:
         rung, level = index
         bias = self.rung_bias[rung] + self.level_bias[level]
@@ -73,6 +81,10 @@ class Sum(nn.Module):
     def __init__(self, domain: str) -> None:
         super().__init__()
         self.domain = domain
+
+    def scope(self, name: str) -> None:
+        """As `FilmConv.scope`."""
+        self.domain = name + self.domain
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b
@@ -144,21 +156,22 @@ class StepNetwork(nn.Module):
     Args:
         features: input channels.
         known: for each phase, how many channels earlier phases have told something about.
-        outputs: for each phase, its output channels: means, then log2 scales.
+        outputs: output channels of a phase: means, then log2 scales.
         rungs, levels: sizes of the embedding tables.
+        blocks: residual blocks of the trunk.
     """
 
     def __init__(
         self,
         features: int,
         known: Sequence[int],
-        outputs: Sequence[int],
+        outputs: int,
         *,
         rungs: int,
         levels: int,
+        blocks: int,
         width: int = 64,
         half_width: int = 64,
-        blocks: int = 3,
         hidden: int = 48,
     ) -> None:
         super().__init__()
@@ -176,8 +189,7 @@ class StepNetwork(nn.Module):
         self.sum = Sum("full")
         self.merge = conv(width, width, 3, "full", "trunk", relu=True)
         self.heads = nn.ModuleList(
-            Head(head, width, hidden, k, o, f"head{i}")
-            for i, (k, o) in enumerate(zip(known, outputs, strict=True))
+            Head(head, width, hidden, k, outputs, f"head{i}") for i, k in enumerate(known)
         )
 
     def trunk(self, features: Tensor, index: Index) -> Tensor:
@@ -199,3 +211,165 @@ class StepNetwork(nn.Module):
         if known is not None:
             known = self.phase_scale(known)
         return self.heads[phase](trunk, known, index)
+
+
+class Experts(nn.Module):
+    """A network of its own for each range of rungs, as large as its share of the bits is worth.
+
+    Args:
+        rungs: how many rows of the rungs' table each network serves, from the first row on.
+        make: the network with this number, for that many rungs.
+    """
+
+    def __init__(self, rungs: Sequence[int], make: Callable[[int, int], StepNetwork]) -> None:
+        super().__init__()
+        self.starts = [0, *accumulate(rungs[:-1])]
+        self.experts = nn.ModuleList(make(number, rows) for number, rows in enumerate(rungs))
+        for number, expert in enumerate(self.experts):
+            for layer in expert.modules():
+                if isinstance(layer, FilmConv | Sum):
+                    layer.scope(f"expert{number}.")
+
+    def trunk(self, features: Tensor, index: Index) -> Tensor:
+        """As `StepNetwork.trunk`, with the rung's row in the whole table."""
+        expert, index = self._expert(index)
+        return expert.trunk(features, index)
+
+    def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
+        """As `StepNetwork.head`, with the rung's row in the whole table."""
+        expert, index = self._expert(index)
+        return expert.head(phase, trunk, known, index)
+
+    def _expert(self, index: Index) -> tuple[StepNetwork, Index]:
+        rung, level = index
+        number = bisect_right(self.starts, rung) - 1
+        expert = self.experts[number]
+        assert isinstance(expert, StepNetwork)
+        return expert, (rung - self.starts[number], level)
+
+
+class Denoiser(nn.Module):
+    """What a picture lacks that is known up to the error of a rung.
+
+    It works at half the resolution, with four pixels of three colours as twelve channels.
+    """
+
+    def __init__(self, *, rungs: int, width: int = 64, blocks: int = 3) -> None:
+        super().__init__()
+        conv = partial(FilmConv, rungs=rungs, levels=1)
+        self.scale = Scale(UNITS[FEATURES])
+        self.stem = conv(12, width, 3, FEATURES, "half", relu=True)
+        self.blocks = nn.ModuleList(Block(conv, width, "half", f"block{i}") for i in range(blocks))
+        self.out = conv(width, 12, 3, "half", f"correction{OUT}", init=0.1)
+
+    def forward(self, pixels: Tensor, rung: int) -> Tensor:
+        """Pixels [N, 12, h, w] around zero, and the row of the rung, to corrections alike."""
+        x = self.stem(self.scale(pixels), (rung, 0))
+        for block in self.blocks:
+            x = block(x, (rung, 0))
+        return self.out(x, (rung, 0))
+
+
+class NoiseConv(FilmConv):
+    """A FilmConv whose rungs are knots along an axis of noise levels.
+
+    Besides a row, `index` can be positions float [N] from 0 to the number of knots - 1, one for
+    each example: bias and gain are then interpolated between the knots.
+    """
+
+    def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
+        if not isinstance(index, Tensor):
+            return super().forward(x, index)
+        bias = self._at(self.rung_bias, index) + self.level_bias[0]
+        gain = self._at(self.rung_gain, index) + self.level_gain[0]
+        y = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        shift, factor = (part[..., None, None].to(y.dtype) for part in (bias * gain, gain))
+        y = torch.addcmul(shift, y, factor)
+        return F.relu(y) if self.relu else y
+
+    @torch.no_grad()
+    def tabulate(self, positions: Tensor) -> None:
+        """Put rows for these positions in the place of the knots."""
+        self.rung_bias = nn.Parameter(self._at(self.rung_bias, positions))
+        self.rung_gain = nn.Parameter(self._at(self.rung_gain, positions))
+
+    @staticmethod
+    def _at(table: Tensor, positions: Tensor) -> Tensor:
+        below = positions.floor().long().clamp(0, len(table) - 2)
+        return torch.lerp(table[below], table[below + 1], (positions - below)[:, None])
+
+
+class Blocks(nn.ModuleList):
+    """Residual blocks, one after the other."""
+
+    def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
+        for block in self:
+            x = block(x, index)
+        return x
+
+
+class NoiseNetwork(nn.Module):
+    """A U-Net of residual blocks for Gaussian noise, without normalisation or attention.
+
+    Args:
+        features: input channels of the noisy picture.
+        fine: further input channels, with a first layer of their own: where noise drowns them,
+            its gain can shut them off.
+        outputs: output channels.
+        knots: rows of the embedding tables.
+        widths, blocks: channels, and residual blocks on either way, at each resolution; every
+            one is half as fine as the one before.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        fine: int,
+        outputs: int,
+        *,
+        knots: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+    ) -> None:
+        super().__init__()
+        conv = partial(NoiseConv, rungs=knots, levels=1)
+
+        def chain(depth: int, name: str) -> Blocks:
+            names = [f"{name}{depth}.{i}" for i in range(blocks[depth])]
+            return Blocks(Block(conv, widths[depth], f"depth{depth}", n) for n in names)
+
+        depths = range(len(widths))
+        self.features = features
+        self.scale = Scale(UNITS[FEATURES])
+        self.stem = conv(features, widths[0], 3, FEATURES, "depth0")
+        self.fine = conv(fine, widths[0], 3, FEATURES, "depth0", init=0.3)
+        self.sum = Sum("depth0")
+        self.encoder = nn.ModuleList(chain(depth, "encoder") for depth in depths)
+        self.decoder = nn.ModuleList(chain(depth, "decoder") for depth in depths[:-1])
+        self.down, self.up, self.join = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for depth in depths[1:]:
+            over, here = f"depth{depth - 1}", f"depth{depth}"
+            self.down.append(
+                conv(widths[depth - 1], widths[depth], 2, over, here, stride=2, relu=True)
+            )
+            self.up.append(conv(widths[depth], 4 * widths[depth - 1], 1, here, over))
+            self.join.append(Sum(over))
+        self.out = conv(widths[0], outputs, 3, "depth0", f"prediction{OUT}", init=0.02)
+
+    def forward(self, features: Tensor, index: Index | Tensor) -> Tensor:
+        """Features [N, features + fine, H, W] in integer units to predictions [N, outputs, H, W].
+
+        `index` as for `NoiseConv`. H and W are multiples of 2^(resolutions - 1).
+        """
+        plain, fine = self.scale(features).tensor_split([self.features], 1)
+        x = F.relu(self.sum(self.stem(plain, index), self.fine(fine, index)))
+        finer = []
+        for depth, blocks in enumerate(self.encoder):
+            if depth:
+                finer.append(x)
+                x = self.down[depth - 1](x, index)
+            x = blocks(x, index)
+        for depth in reversed(range(len(finer))):
+            x = F.pixel_shuffle(self.up[depth](x, index), 2)
+            x = self.decoder[depth](self.join[depth](finer[depth], x), index)
+        return self.out(x, index)

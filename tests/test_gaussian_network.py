@@ -1,0 +1,219 @@
+"""The denoising network, and the task that trains it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcodec
+from diffcodec.errors import ImageError, ModelError
+from diffcodec.exact.layers import make_exact
+from diffcodec.exact.quantise import quantise
+from diffcodec.gaussian import network
+from diffcodec.gaussian.network import DenoisingNetwork, features, positions
+from diffcodec.gaussian.process import marginal, per_example
+from diffcodec.gaussian.samplers import decode
+from diffcodec.networks import FilmConv, NoiseConv
+from diffcodec.training import export, train
+from diffcodec.training.loop import load_checkpoint
+from diffcodec.training.tasks import TASKS, central_tiles
+
+SPACING = (network.HIGHEST_KNOT - network.LOWEST_KNOT) / (network.KNOTS - 1)
+KNOTS = network.LOWEST_KNOT + SPACING * torch.arange(network.KNOTS)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A small network whose tables are far from their start."""
+    monkeypatch.setattr(network, "WIDTHS", (8, 12))
+    monkeypatch.setattr(network, "BLOCKS", (1, 1))
+    torch.manual_seed(0)
+    net = DenoisingNetwork().requires_grad_(False)
+    for layer in net.modules():
+        if isinstance(layer, NoiseConv):
+            layer.rung_bias += 0.3 * torch.randn_like(layer.rung_bias)
+            layer.rung_gain += 0.3 * torch.randn_like(layer.rung_gain)
+            layer.level_bias += 0.1 * torch.randn_like(layer.level_bias)
+    return net
+
+
+def waves(size, count=4):
+    """Smooth pictures with a little noise, uint8 [count, 3, size, size]."""
+    random = np.random.default_rng(size)
+    y, x = np.mgrid[:size, :size]
+    planes = [
+        128 + 90 * np.sin(x / 5 + c) * np.cos(y / 7 + n) + random.normal(0, 2, x.shape)
+        for n in range(count)
+        for c in range(3)
+    ]
+    return torch.from_numpy(np.stack(planes).clip(0, 255).astype(np.uint8)).unflatten(0, (-1, 3))
+
+
+# --- noise levels --------------------------------------------------------------------------------
+
+
+def test_a_layer_is_linear_between_its_knots_and_a_filmconv_at_them():
+    torch.manual_seed(1)
+    layer = NoiseConv(3, 5, 3, "a", "b", rungs=4, levels=1).requires_grad_(False)
+    layer.rung_bias.normal_()
+    layer.rung_gain.normal_()
+    x = torch.randn(1, 3, 6, 6)
+    for row in range(4):
+        at_knot = FilmConv.forward(layer, x, (row, 0))
+        torch.testing.assert_close(layer(x, torch.tensor([float(row)])), at_knot)
+        torch.testing.assert_close(layer(x, (row, 0)), at_knot)
+    layer.rung_gain.copy_(layer.rung_gain[1].clone())  # then outputs are linear in the bias
+    ends = layer(x, (1, 0)), layer(x, (2, 0))
+    between = layer(x, torch.tensor([1.25]))
+    torch.testing.assert_close(between, torch.lerp(*ends, 0.25))
+    assert (ends[0] - ends[1]).abs().max() > 0.1
+
+
+def test_examples_have_levels_of_their_own(small):
+    z, levels = torch.randn(3, 3, 8, 8), torch.tensor([-3.0, 2.2, 9.0])
+    together = small(z, levels)
+    for n in range(3):
+        torch.testing.assert_close(together[n : n + 1], small(z[n : n + 1], levels[n : n + 1]))
+    assert (small(z, levels.flip(0)) - together)[0].abs().max() > 0.01
+
+
+def test_log_snrs_lie_between_the_knots():
+    assert torch.equal(positions(KNOTS), torch.arange(network.KNOTS).float())
+    assert positions(torch.tensor([-99.0, 99.0])).tolist() == [0, network.KNOTS - 1]
+
+
+def test_fixed_steps_become_rows_of_plain_layers(small):
+    levels = torch.tensor([-5.0, -1.3, 4.0, 4.1, 13.3])
+    table = small.tabulated(levels)
+    z = torch.randn(5, 3, 8, 8)
+    expected = small(z, levels)
+    for row in range(5):
+        got = table(features(z[row : row + 1]), (row, 0))
+        torch.testing.assert_close(got[0], expected[row], rtol=1e-4, atol=1e-5)
+    assert len(small.net.stem.rung_bias) == network.KNOTS  # the network itself is as before
+
+
+def test_the_tabulated_network_can_be_made_exact(small):
+    """Bits-back and channel coding will need it in integers."""
+    levels = torch.tensor([-4.0, 1.0, 6.0, 13.0])
+    table = small.tabulated(levels)
+    x = waves(16).float() / 128 - 1
+    z = marginal(x, per_example(levels, x)).draw(torch.randn(x.shape))
+    inputs = [features(z[row : row + 1]).round().clamp(-511, 511) for row in range(4)]
+
+    def run():
+        for row, example in enumerate(inputs):
+            table(example, (row, 0))
+
+    units = 2048.0
+    tensors = quantise(table, run, lambda channels: torch.full((channels,), units))
+    exact = make_exact(small.tabulated(levels), tensors, 1 << 14)
+    for row, example in enumerate(inputs):
+        integers = exact(example, (row, 0))
+        assert torch.equal(integers, integers.round())
+        expected, other = table(example, (row, 0)), table(example, ((row + 1) % 4, 0))
+        assert (integers / units - expected).std() < 0.04 * expected.std()
+        assert (integers / units - other).std() > 0.1 * expected.std()
+
+
+def test_fourier_features_tell_what_ten_bits_lose():
+    z = torch.tensor([0.1, 0.1 + 0.3 / 128]).reshape(2, 1, 1, 1)
+    made = features(z)
+    assert made.shape == (2, 5, 1, 1)
+    assert (made[0, 0] - made[1, 0]).abs() < 0.5  # the plain feature rounds the difference away
+    assert (made[0, 1:] - made[1, 1:]).abs().max() > 30
+    sines, cosines = made[:, 1:3], made[:, 3:]
+    torch.testing.assert_close(sines.square() + cosines.square(), torch.full((2, 2, 1, 1), 4096.0))
+    # Their periods are two values of a pixel and one.
+    later = features(z + 2 / 128)
+    torch.testing.assert_close(later[:, 1:], made[:, 1:], rtol=0, atol=0.01)
+    half = features(z + 1 / 128)
+    torch.testing.assert_close(half[:, 1], -made[:, 1], rtol=0, atol=0.01)
+    torch.testing.assert_close(half[:, 2], made[:, 2], rtol=0, atol=0.01)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_bound(monkeypatch):
+    monkeypatch.setattr(network, "WIDTHS", (16, 16))
+    monkeypatch.setattr(network, "BLOCKS", (1, 1))
+    torch.manual_seed(0)
+    task, generator = TASKS["gaussian"], torch.Generator().manual_seed(0)
+    net = task.network()
+    optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
+    pictures = waves(16, 8)
+    losses = []
+    for _ in range(60):
+        loss = task.loss(net, 0, pictures, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    odds = net.times.second_moments
+    assert odds[:16].mean() > 2 * odds[-16:].mean()  # the bits are where there is little noise
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A checkpoint of two steps, and its pictures: a mosaic and one that is just large enough."""
+    folder = tmp_path_factory.mktemp("gaussian")
+    (folder / "pictures").mkdir()
+    for size in (160, 32):
+        pixels = waves(size, 1)[0].permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / "pictures" / f"{size}.png")
+    train(folder / "pictures", folder / "run.pt", task="gaussian", steps=2, device="cpu")
+    return folder
+
+
+def test_the_task_trains_validates_and_samples(run):
+    state = load_checkpoint(run / "run.pt")
+    assert (state["task"], state["steps"]) == ("gaussian", 2)
+    torch.manual_seed(0)
+    start = TASKS["gaussian"].network().state_dict()
+    for name in ("network.net.stem.weight", "times.second_moments"):
+        assert not torch.equal(state["net"][name], start[name])
+
+    net = TASKS["gaussian"].network()
+    net.load_state_dict(state["ema"])
+    line = TASKS["gaussian"].validate(net, [waves(128, 1)[0]])
+    total, error, *terms = (float(number) for number in re.findall(r"\d+\.\d+", line))
+    assert total == pytest.approx(sum(terms), abs=2e-4)
+    assert 5 < total < 20
+    assert 0 < error < 1
+    noise = torch.randn(1, 3, 32, 32)
+    samples = decode(net, noise, 1.0, "ancestral", steps=2, generator=torch.Generator())
+    assert samples.shape == (1, 3, 32, 32)
+
+
+def test_small_pictures_and_exports_are_refused(run, tmp_path):
+    Image.new("RGB", (31, 99)).save(tmp_path / "small.png")
+    with pytest.raises(ImageError, match="32"):
+        train(tmp_path, tmp_path / "run.pt", task="gaussian", steps=1)
+    with pytest.raises(ModelError, match="Gaussian"):
+        export(run / "run.pt", tmp_path / "out", calibration=run / "pictures")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("height", "width", "corner"), [(128, 128, (0, 0)), (320, 200, (3, 1))])
+def test_validation_is_on_whole_tiles(height, width, corner):
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    tiles = central_tiles(torch.stack((rows // 32, columns // 32, rows % 32)).to(torch.uint8))
+    assert tiles.shape == (16, 3, 32, 32)
+    for number, tile in enumerate(tiles):
+        assert (tile[0] == corner[0] + number // 4).all()
+        assert (tile[1] == corner[1] + number % 4).all()
+        assert torch.equal(tile[2, :, 5], torch.arange(32, dtype=torch.uint8))
+
+
+def test_the_two_processes_do_not_know_each_other():
+    root = Path(diffcodec.__file__).parent
+    for room, other in (("gaussian", "quantized"), ("quantized", "gaussian")):
+        sources = [path.read_text() for path in (root / room).glob("*.py")]
+        assert len(sources) > 5
+        assert not any(re.search(rf"(from|import) diffcodec\.{other}", text) for text in sources)
