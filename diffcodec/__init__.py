@@ -6,10 +6,13 @@
     rough = diffcodec.decode(data[:5000])      # any prefix is a picture
 
 The names below are loaded on first use, so that `diffcodec.training` runs where the entropy
-coder is not installed and the command line can print its help without loading torch.
+coder is not installed and the command line can print its help without loading torch. Importing
+the package makes Pillow open and save .dfc files.
 """
 
 from typing import TYPE_CHECKING, Any
+
+from diffcodec import pillow_plugin
 
 if TYPE_CHECKING:
     from diffcodec.api import (
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
         Preview,
         Rung,
         decode,
+        decode_array,
         decode_progressive,
         encode,
         info,
@@ -24,7 +28,19 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-__all__ = ["Info", "Preview", "Rung", "decode", "decode_progressive", "encode", "info", "sample"]
+__all__ = [
+    "Info",
+    "Preview",
+    "Rung",
+    "decode",
+    "decode_array",
+    "decode_progressive",
+    "encode",
+    "info",
+    "sample",
+]
+
+pillow_plugin.register()
 
 
 def __getattr__(name: str) -> Any:

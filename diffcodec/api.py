@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,16 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from diffcodec import bitstream
-from diffcodec.bitstream import MODES, Header, check_size
+from diffcodec.arrival import Arrival, ArrivingDecoder
+from diffcodec.bitstream import MODES, File, Header, check_size
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, bytes_for
 from diffcodec.errors import CorruptError, FormatError, ModelError
 from diffcodec.imageio import from_planes, metadata, to_planes
 from diffcodec.quantized import model as models
 from diffcodec.quantized.codec import walk
 from diffcodec.quantized.model import Model
-from diffcodec.quantized.preview import picture
+from diffcodec.quantized.preview import picture, plain
 from diffcodec.quantized.schedule import FINISH
 from diffcodec.quantized.state import State
 
@@ -28,11 +31,15 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture on the way: the first `bytes_used` bytes complete `rung`, which it shows."""
+    """A picture on the way: the first `bytes_used` bytes complete `rung`, which it shows.
+
+    `complete` says whether the whole file was there when the picture was made.
+    """
 
     bytes_used: int
     rung: int
     image: Image.Image
+    complete: bool
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,15 @@ class Rung:
 class Info:
     """What a file says of itself.
 
-    `model` is the id of the weights in hexadecimal, `checksum` the CRC-32 of the pixels;
-    `bytes` are there of `total_bytes` (which leave out the metadata while a prefix does not tell
-    their length).
+    `depth` is the bits per sample, `model` the id of the weights in hexadecimal, `checksum` the
+    CRC-32 of the pixels; `bytes` are there of `total_bytes` (which leave out the metadata while a
+    prefix does not tell their length).
     """
 
     width: int
     height: int
     mode: str
+    depth: int
     model: str
     checksum: int
     lossless: bool
@@ -66,7 +74,7 @@ class Info:
 
 
 def encode(
-    image: Image.Image,
+    image: Image.Image | NDArray,
     *,
     bpp: float | None = None,
     max_bytes: int | None = None,
@@ -77,7 +85,8 @@ def encode(
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
     Args:
-        image: a picture of mode L, LA, RGB, RGBA, P or 1.
+        image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16, or an array uint8 or uint16
+            [H, W] or [H, W, C] of grey, grey and alpha, RGB or RGBA.
         bpp, max_bytes: the file, header and metadata included, is at most so large.
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
@@ -88,22 +97,23 @@ def encode(
     limit that the header alone exceeds, ModelError for an unusable model file.
     """
     mode, planes = to_planes(image)
-    icc, exif = metadata(image)
+    icc, exif = metadata(image) if isinstance(image, Image.Image) else (b"", b"")
     weights = models.load(model) if model else models.load()
     header = Header(
         mode=mode,
         width=planes.shape[2],
         height=planes.shape[1],
         model=weights.id,
-        checksum=_checksum(planes),
+        checksum=zlib.crc32(planes.astype(f"<u{planes.itemsize}").tobytes()),
         stream_bytes=0,
         lossless=True,
         has_metadata=bool(icc or exif),
+        depth=8 * planes.itemsize,
     )
     check_size(header.width, header.height)
     encoder = RangeEncoder()
-    parts = torch.tensor(planes).split(_parts(mode))
-    states = [State.of_image(part) for part in parts]
+    parts = torch.tensor(planes.astype(np.int32)).split(_parts(mode))
+    states = [State.of_image(part, header.depth) for part in parts]
     limit = _limit(header, bpp, max_bytes)
     budget = None if limit is None else _stream_budget(header, icc, exif, limit)
     for rung in walk(weights, states, encoder, progress or _ignore):
@@ -119,8 +129,8 @@ def encode(
     if size < len(stream) or not header.lossless:
         stream = stream[:size]
         header = replace(header, lossless=False)
-        shown = _decode(weights, header, _decoder(header, stream))
-        header = replace(header, checksum=_checksum(shown))
+        states = _decode(weights, header, _decoder(header, stream))
+        header = replace(header, checksum=_checksum(header, states))
     header = replace(header, stream_bytes=len(stream))
     return bitstream.write(header, stream, icc, exif)
 
@@ -130,6 +140,7 @@ def decode(
     *,
     bpp: float | None = None,
     max_bytes: int | None = None,
+    rung: int | None = None,
     detail: str = "mean",
     seed: int = 0,
     model: Path | None = None,
@@ -140,14 +151,47 @@ def decode(
     Args:
         data: the bytes.
         bpp, max_bytes: use only so much of the file.
+        rung: stop where this rung is done and show what it tells.
         detail: "mean" shows what a prefix leaves open as its expectation; "sample" draws it from
             the model's conditionals, with `seed`.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
 
     Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
-    if a complete file does not decode to the pixels of its checksum.
+    if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
+    in a mode that Pillow lacks (see `decode_array`).
     """
+    planes, file = _read(data, bpp, max_bytes, rung, detail, seed, model, progress)
+    return from_planes(file.header.mode, planes, file.icc, file.exif)
+
+
+def decode_array(
+    data: bytes,
+    *,
+    bpp: float | None = None,
+    max_bytes: int | None = None,
+    rung: int | None = None,
+    detail: str = "mean",
+    seed: int = 0,
+    model: Path | None = None,
+    progress: Progress | None = None,
+) -> NDArray:
+    """Decode as `decode` does, to an array uint8 or uint16 [H, W] or [H, W, C]."""
+    planes, _ = _read(data, bpp, max_bytes, rung, detail, seed, model, progress)
+    return planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+
+
+def _read(
+    data: bytes,
+    bpp: float | None,
+    max_bytes: int | None,
+    rung: int | None,
+    detail: str,
+    seed: int,
+    model: Path | None,
+    progress: Progress | None,
+) -> tuple[NDArray, File]:
+    """The planes [C, H, W] of as much of a file as the limits allow, and that."""
     if detail not in ("mean", "sample"):
         raise ValueError(f"detail is 'mean' or 'sample', not {detail!r}")
     header, start = bitstream.read_header(data)
@@ -158,38 +202,47 @@ def decode(
     decoder: Coder = _decoder(header, file.stream)
     if detail == "sample":
         decoder = BitSampler(seed, decoder)
-    planes = _decode(_model(header, model), header, decoder, progress)
-    whole = len(file.stream) == header.stream_bytes
-    told = header.lossless or detail == "mean"  # of a lossy file a sample is another picture
-    if whole and told and _checksum(planes) != header.checksum:
-        raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
-    return from_planes(header.mode, planes, file.icc, file.exif)
+    states = _empty_states(header)
+    for done in walk(_model(header, model), states, decoder, progress or _ignore):
+        if rung is not None and FINISH < done <= rung:
+            break
+    else:
+        if header.lossless or detail == "mean":  # of a lossy file a sample is another picture
+            _check(file, states)
+    return _planes(header, states), file
 
 
 def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -> Iterator[Preview]:
     """Decode once and yield the picture after each rung, and after what is left of a prefix.
 
-    The last picture of a complete file is the original. Raises as `decode` does.
+    A pipe, a socket's file or an HTTP response is read as its bytes arrive, and each picture
+    comes as soon as its bytes are there, at the latest when an eighth more than those are: that
+    is when a decoder that has run dry tries again. The network computes each step once; of
+    range decoding, which is quick, a slow source may cause up to nine times as much.
+
+    The last picture of a complete file is the original, with its metadata, which it waits for.
+    Raises as `decode` does.
     """
-    data = source if isinstance(source, bytes) else source.read()
-    file = bitstream.read(data)
-    header, weights = file.header, _model(file.header, model)
-    decoder = _decoder(header, file.stream, track=True)
+    arrival = Arrival(source)
+    header, start = bitstream.read_header(arrival.wait_for(bitstream.MAX_HEADER))
+    weights = _model(header, model)
+    end = start + header.stream_bytes
+    decoder = ArrivingDecoder(arrival, start, end, partial(_decoder, header, track=True))
     states = _empty_states(header)
     for rung in walk(weights, states, decoder):
-        planes = _planes(weights, states)
-        used = file.start + min(bytes_for(decoder.bits_used), len(file.stream))
-        if rung == FINISH and header.lossless and _checksum(planes) != header.checksum:
-            raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
-        yield Preview(used, rung, from_planes(header.mode, planes, file.icc, file.exif))
+        if rung == FINISH:
+            _wait_for_metadata(arrival)
+        file = bitstream.read(arrival.data)
+        if rung == FINISH and header.lossless:
+            _check(file, states)
+        yield Preview(_end(file, decoder), rung, _image(file, states), file.complete)
     if decoder.ended:
-        planes = _planes(weights, states)
-        whole = len(file.stream) == header.stream_bytes
-        if whole and _checksum(planes) != header.checksum:
-            raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
+        _wait_for_metadata(arrival)
+        file = bitstream.read(arrival.data)
+        _check(file, states)
         rung = max(states[0].rungs.values())
-        image = from_planes(header.mode, planes, file.icc, file.exif)
-        yield Preview(file.start + len(file.stream), rung, image)
+        used = file.start + len(file.stream)
+        yield Preview(used, rung, _image(file, states), file.complete)
 
 
 def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
@@ -204,12 +257,13 @@ def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
     if rungs:
         decoder = _decoder(header, file.stream, track=True)
         for rung in walk(_model(header, model), _empty_states(header), decoder):
-            end = file.start + min(bytes_for(decoder.bits_used), len(file.stream))
+            end = _end(file, decoder)
             ends.append(Rung(rung, end, 8 * end / (header.width * header.height)))
     return Info(
         width=header.width,
         height=header.height,
         mode=header.mode,
+        depth=header.depth,
         model=header.model.hex(),
         checksum=header.checksum,
         lossless=header.lossless,
@@ -240,11 +294,8 @@ def sample(
     states = [State.empty(height, width, colours) for colours in _parts(mode)]
     for _ in walk(weights, states, BitSampler(seed), progress or _ignore):
         pass
-    return from_planes(mode, _planes(weights, states))
-
-
-def _checksum(planes: NDArray[np.uint8]) -> int:
-    return zlib.crc32(planes.tobytes())
+    planes = torch.cat([picture(state) for state in states])
+    return from_planes(mode, planes.numpy().astype(np.uint8))
 
 
 def _ignore(_: float) -> None:
@@ -263,6 +314,12 @@ def _model(header: Header, path: Path | None) -> Model:
     return model
 
 
+def _wait_for_metadata(arrival: Arrival) -> None:
+    """Read a source up to the end of the file in it."""
+    while not arrival.ended and not (file := bitstream.read(arrival.data)).complete:
+        arrival.wait_for(max(file.total_bytes, len(arrival.data) + 1))
+
+
 def _parts(mode: str) -> list[int]:
     """Colours of the pictures that a mode is coded as: alpha is a grey picture of its own."""
     colours = 3 if mode.startswith("RGB") else 1
@@ -270,7 +327,8 @@ def _parts(mode: str) -> list[int]:
 
 
 def _empty_states(header: Header) -> list[State]:
-    return [State.empty(header.height, header.width, colours) for colours in _parts(header.mode)]
+    size = header.height, header.width
+    return [State.empty(*size, colours, header.depth) for colours in _parts(header.mode)]
 
 
 def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:
@@ -278,18 +336,42 @@ def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDeco
     return RangeDecoder(stream, complete=complete, track=track)
 
 
-def _planes(model: Model, states: list[State]) -> NDArray[np.uint8]:
-    return torch.cat([picture(model.table, state) for state in states]).numpy()
-
-
-def _decode(
-    model: Model, header: Header, coder: Coder, progress: Progress | None = None
-) -> NDArray[np.uint8]:
-    """The planes [C, H, W] that a stream gives."""
+def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
+    """What a stream tells."""
     states = _empty_states(header)
-    for _ in walk(model, states, coder, progress or _ignore):
+    for _ in walk(model, states, coder):
         pass
-    return _planes(model, states)
+    return states
+
+
+def _planes(header: Header, states: list[State]) -> NDArray:
+    """The picture that is shown, uint8 or uint16 [C, H, W]."""
+    return _samples(header, [picture(state) for state in states])
+
+
+def _image(file: File, states: list[State]) -> Image.Image:
+    return from_planes(file.header.mode, _planes(file.header, states), file.icc, file.exif)
+
+
+def _samples(header: Header, parts: list[Tensor]) -> NDArray:
+    return torch.cat(parts).numpy().astype(f"<u{header.depth // 8}")
+
+
+def _checksum(header: Header, states: list[State]) -> int:
+    """CRC-32 of the picture as the cells alone tell it."""
+    return zlib.crc32(_samples(header, [plain(state) for state in states]).tobytes())
+
+
+def _check(file: File, states: list[State]) -> None:
+    """Raise CorruptError if a whole stream did not give the pixels of its checksum."""
+    header = file.header
+    if len(file.stream) == header.stream_bytes and _checksum(header, states) != header.checksum:
+        raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
+
+
+def _end(file: File, decoder: RangeDecoder | ArrivingDecoder) -> int:
+    """Bytes of a file that a decoder has needed so far."""
+    return file.start + min(bytes_for(decoder.bits_used), len(file.stream))
 
 
 def _limit(header: Header, bpp: float | None, max_bytes: int | None) -> int | None:
@@ -311,20 +393,22 @@ def _stream_budget(header: Header, icc: bytes, exif: bytes, limit: int) -> int:
 
 
 def _budget_for_psnr(
-    model: Model, header: Header, stream: bytes, original: NDArray[np.uint8], target: float
+    model: Model, header: Header, stream: bytes, original: NDArray, target: float
 ) -> int:
     """About the fewest bytes of the stream whose picture has the target PSNR."""
 
-    def good(planes: NDArray[np.uint8]) -> bool:
-        error = np.mean(np.square(planes.astype(np.float32) - original), dtype=np.float64)
-        return bool(error <= 255**2 / 10 ** (target / 10))
+    peak = (1 << header.depth) - 1
+
+    def good(states: list[State]) -> bool:
+        error = np.square(_planes(header, states).astype(np.float32) - original)
+        return bool(np.mean(error, dtype=np.float64) <= peak**2 / 10 ** (target / 10))
 
     header = replace(header, stream_bytes=len(stream))
     decoder, states = _decoder(header, stream, track=True), _empty_states(header)
     low, high = 0, len(stream)
     for _ in walk(model, states, decoder):
         end = min(bytes_for(decoder.bits_used), len(stream))
-        if good(_planes(model, states)):
+        if good(states):
             high = end
             break
         low = end

@@ -3,9 +3,11 @@
     offset  bytes  content
     0       2      magic, D1 FC
     2       1      format version (high four bits) and codec (low four bits; 0: quantised process)
-    3       1      flags: bits 0-1 mode (L, LA, RGB, RGBA), bit 2 lossless, bit 3 metadata follows
+    3       1      flags: bits 0-1 mode (L, LA, RGB, RGBA), bit 2 lossless, bit 3 metadata follows,
+                   bit 4 samples of 16 bits
     4       4      model id, the first bytes of the digest of its weights
-    8       4      CRC-32 of the decoded pixels (planes, rows, columns), big-endian
+    8       4      CRC-32 (big-endian) of the samples that the stream tells: planes, rows, columns;
+                   16-bit samples little-endian
     12      3-15   width, height and stream length as LEB128 numbers
             ...    the stream: one range coder's words without inner lengths
             ...    if flagged: LEB128 length, then zlib of (LEB128 length of ICC, ICC, EXIF)
@@ -30,8 +32,11 @@ MAX_PIXELS = 1 << 27
 MAX_METADATA = 1 << 26
 """Largest ICC profile and EXIF block together, in bytes."""
 
+MAX_HEADER = 27
+"""Most bytes that a header takes."""
+
 _FIXED = 12
-_LOSSLESS, _METADATA = 4, 8
+_LOSSLESS, _METADATA, _DEEP = 4, 8, 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Header:
     """What the first bytes of a file say.
 
     `stream_bytes` is the length of the whole stream, whether or not the file has all of it;
-    `checksum` is the CRC-32 of the pixels that the complete file decodes to.
+    `checksum` is the CRC-32 of the pixels that the whole stream tells, before any denoising.
     """
 
     mode: str
@@ -50,6 +55,8 @@ class Header:
     stream_bytes: int
     lossless: bool
     has_metadata: bool
+    depth: int = 8
+    """Bits per sample, 8 or 16."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def write_header(header: Header) -> bytes:
     """The header alone."""
     flags = MODES.index(header.mode)
     flags |= header.lossless * _LOSSLESS | header.has_metadata * _METADATA
+    flags |= (header.depth == 16) * _DEEP
     return (
         MAGIC
         + bytes([VERSION << 4 | QUANTISED, flags])
@@ -104,15 +112,24 @@ def read(data: bytes) -> File:
     stream = data[start:end]
     if not header.has_metadata:
         return File(header, start, stream, b"", b"", len(data) >= end, end)
+    icc, exif, length = read_metadata(data[end:])
+    total = end + (length or 0)
+    return File(header, start, stream, icc, exif, length is not None and len(data) >= total, total)
+
+
+def read_metadata(data: bytes) -> tuple[bytes, bytes, int | None]:
+    """ICC profile, EXIF and length of the metadata that stand at the start of `data`.
+
+    A prefix gives empty ones, and None for a length that it does not tell. Raises FormatError if
+    they are corrupt.
+    """
     try:
-        length, begin = _read_leb128(data, end)
+        length, begin = _read_leb128(data, 0)
     except IndexError:
-        return File(header, start, stream, b"", b"", False, end)
-    total = begin + length
-    if len(data) < total:
-        return File(header, start, stream, b"", b"", False, total)
-    icc, exif = _unpack(data[begin:total])
-    return File(header, start, stream, icc, exif, True, total)
+        return b"", b"", None
+    packed = data[begin : begin + length]
+    icc, exif = _unpack(packed) if len(packed) == length else (b"", b"")
+    return icc, exif, begin + length
 
 
 def read_header(data: bytes) -> tuple[Header, int]:
@@ -128,7 +145,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
             "which this version of diffcodec does not know."
         )
     flags = data[3]
-    if flags >> 4:
+    if flags >> 5:
         raise FormatError("The file's header has flags that this version does not know.")
     try:
         width, position = _read_leb128(data, _FIXED)
@@ -147,6 +164,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
             stream_bytes=stream_bytes,
             lossless=bool(flags & _LOSSLESS),
             has_metadata=bool(flags & _METADATA),
+            depth=16 if flags & _DEEP else 8,
         ),
         position,
     )

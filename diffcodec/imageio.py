@@ -1,7 +1,7 @@
 """Pictures in and out through Pillow: files, modes, alpha, ICC and EXIF.
 
-diffcodec codes 8-bit planes in one of the modes L, LA, RGB and RGBA. Everything that stands
-between a picture file and such planes is here, and so is the one way in which diffcodec
+diffcodec codes planes of 8 or 16 bits in one of the modes L, LA, RGB and RGBA. Everything that
+stands between a picture file and such planes is here, and so is the one way in which diffcodec
 writes a file.
 """
 
@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,22 +45,30 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 _NO_ALPHA = ("PPM", "BMP")
 
 
-def read_image(path: Path | BinaryIO) -> Image.Image:
+Note = Callable[[str], None]
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def read_image(path: Path | BinaryIO, note: Note = _ignore) -> Image.Image:
     """Open a picture and load its pixels; of an animation, the first frame.
 
-    Raises ImageError if the file is missing, unreadable, damaged, no picture, claims an absurd
-    size, or holds 16 bits per sample where Pillow would quietly keep 8.
+    `note` is called with a sentence if there are others. Raises ImageError if the file is
+    missing, unreadable, damaged, no picture, claims an absurd size, or has colours of 16 bits,
+    of which Pillow would quietly keep 8.
     """
     if not isinstance(path, Path):
-        return _open(path, "the input")
+        return _open(path, "the input", note)
     try:
         with path.open("rb") as file:
-            return _open(file, str(path))
+            return _open(file, str(path), note)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _open(file: BinaryIO, name: str) -> Image.Image:
+def _open(file: BinaryIO, name: str, note: Note) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns at half the size at which it refuses; a large photograph is no attack.
@@ -72,7 +81,20 @@ def _open(file: BinaryIO, name: str) -> Image.Image:
     except Exception as error:  # a broken header surfaces as whatever the plugin tripped over
         raise ImageError(f"{name} is damaged: {error}") from error
     _load(image, name)
+    if (frames := _frames(file)) > 1:
+        note(f"{name} has {frames} frames: the first one is taken")
     return image
+
+
+def _frames(file: BinaryIO) -> int:
+    """How many pictures a file holds; counted apart, because that moves Pillow to the last."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file.seek(0)
+            return getattr(Image.open(file), "n_frames", 1)
+    except Exception:  # damage among later frames is not our business
+        return 1
 
 
 def _load(image: Image.Image, name: str) -> None:
@@ -84,7 +106,8 @@ def _load(image: Image.Image, name: str) -> None:
             or (tile.codec_name.startswith("ppm") and rest and rest[0] > 255)
         ):
             raise ImageError(
-                f"{name} has 16 bits per sample and diffcodec codes 8: convert it to 8 bits first"
+                f"{name} has colours of 16 bits, of which Pillow would keep 8: "
+                "give diffcodec.encode an array of them, or convert it to 8 bits first"
             )
         if raw in ("L;2", "L;4") and "transparency" in image.info:
             # Pillow widens these samples to 8 bits, but not the transparent one.
@@ -95,19 +118,21 @@ def _load(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name} is damaged: {error}") from error
 
 
-def to_planes(image: Image.Image) -> tuple[str, np.ndarray]:
-    """Return the coded mode (one of MODES) and the planes, uint8 [C, H, W].
+def to_planes(image: Image.Image | np.ndarray) -> tuple[str, np.ndarray]:
+    """Return the coded mode (one of MODES) and the planes, uint8 or uint16 [C, H, W].
 
     Palettes become RGB, or RGBA if any entry is transparent; bilevel becomes L; a transparent
     colour in L or RGB becomes an alpha plane. Raises ImageError for every other mode, whose
-    samples 8-bit planes cannot hold or whose colours would change on the way.
+    samples the planes cannot hold or whose colours would change on the way, and for arrays that
+    are no pictures.
     """
+    if isinstance(image, np.ndarray):
+        return _array_planes(image)
     _load(image, "the picture")
+    if image.mode.startswith("I;16") and not image.has_transparency_data:
+        return _array_planes(np.asarray(image).astype(np.uint16))
     if image.mode not in (*MODES, "1", "P"):
-        raise ImageError(
-            f"pictures of mode {image.mode} are not supported: "
-            "convert it to 8-bit L, LA, RGB or RGBA first"
-        )
+        raise ImageError(f"pictures of mode {image.mode} are not supported: {_advice(image.mode)}")
     mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
     if image.has_transparency_data and not mode.endswith("A"):
         mode += "A"
@@ -117,12 +142,35 @@ def to_planes(image: Image.Image) -> tuple[str, np.ndarray]:
     return mode, np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
+def _array_planes(pixels: np.ndarray) -> tuple[str, np.ndarray]:
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):
+        raise ImageError("an array must be uint8 or uint16, [H, W] or [H, W, channels]")
+    if not 1 <= len(planes) <= len(MODES):
+        raise ImageError(f"an array of {len(planes)} channels is no picture")
+    return MODES[len(planes) - 1], np.ascontiguousarray(planes)
+
+
+def _advice(mode: str) -> str:
+    """What to do with a picture of a mode that is not coded."""
+    if mode == "CMYK":
+        return (
+            "convert it to RGB first, in a program that knows its ICC profile, "
+            'or without one with Pillow\'s image.convert("RGB")'
+        )
+    return "convert it to 8-bit L, LA, RGB or RGBA first"
+
+
 def from_planes(mode: str, planes: np.ndarray, icc: bytes = b"", exif: bytes = b"") -> Image.Image:
-    """Return the picture of `planes` (uint8 [C, H, W]) in `mode`, the inverse of `to_planes`.
+    """Return the picture of `planes` (uint8 or uint16 [C, H, W]) in `mode`: `to_planes` undone.
 
     `icc` and `exif` are as `metadata` returns them; they go to `info`, where Pillow's own
-    formats keep them.
+    formats keep them. Raises ImageError for 16-bit samples in other modes than L.
     """
+    if planes.dtype.itemsize == 2 and mode != "L":
+        raise ImageError(
+            f"Pillow has no {mode} pictures of 16 bits: diffcodec.decode_array gives an array"
+        )
     pixels = np.array(np.moveaxis(planes, 0, -1), order="C")  # a copy: the picture owns its pixels
     image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
     if icc:

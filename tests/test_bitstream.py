@@ -22,6 +22,7 @@ HEADERS = st.builds(
     stream_bytes=st.integers(0, (1 << 35) - 1),
     lossless=st.booleans(),
     has_metadata=st.booleans(),
+    depth=st.sampled_from([8, 16]),
 ).filter(lambda header: header.width * header.height <= MAX_PIXELS)
 
 
@@ -107,7 +108,7 @@ def test_random_bytes_are_refused_or_a_file(rest):
 
 def test_unknown_versions_codecs_flags_and_files_are_refused():
     data = write_header(header())
-    for place, value in ((0, 0x89), (2, 0x20), (2, 0x11), (2, 0x00), (3, 0x15), (3, 0x85)):
+    for place, value in ((0, 0x89), (2, 0x20), (2, 0x11), (2, 0x00), (3, 0x25), (3, 0x85)):
         changed = data[:place] + bytes([value]) + data[place + 1 :]
         with pytest.raises(FormatError):
             read_header(changed)

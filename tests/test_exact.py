@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from diffcodec.errors import ModelError
 from diffcodec.exact import quantise as quantiser
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ExactConv, check_bound, make_exact
-from diffcodec.quantized import inference
+from diffcodec.quantized import denoising, tiles
 from diffcodec.quantized import model as models
 from diffcodec.quantized.features import FEATURES, LIMIT
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, RUNGS
+from diffcodec.quantized.schedule import EXPERTS, HIGHEST_TRAINED_RUNG, LOW, PHASES, RUNGS
 
 STEP = 2, 0  # rows of the embedding tables
 
@@ -76,8 +77,10 @@ def test_threads_and_kernels_do_not_matter():
 def test_tiles_do_not_matter(monkeypatch):
     image = picture(150, 110)
     whole = diffcodec.encode(image)
-    monkeypatch.setattr(inference, "TILE", 32)
+    preview = diffcodec.decode(whole[:900])
+    monkeypatch.setattr(tiles, "TILE", 32)
     assert diffcodec.encode(image) == whole
+    assert diffcodec.decode(whole[:900]).tobytes() == preview.tobytes()
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (33, 21), (1, 5)])
@@ -170,14 +173,16 @@ def test_the_bound_is_sharp():
 def test_a_model_that_breaks_the_bound_is_refused():
     tensors = load_file(models.DEFAULT)
     models.build(tensors)
-    heavy = tensors | {"merge.weight": torch.full_like(tensors["merge.weight"], 127)}
+    heavy = tensors | {
+        "experts.1.merge.weight": torch.full_like(tensors["experts.1.merge.weight"], 127)
+    }
     with pytest.raises(ModelError, match="exact"):
         models.build(heavy)
 
 
 def test_a_model_without_a_tensor_or_of_another_shape_is_refused():
     tensors = load_file(models.DEFAULT)
-    for name in ("merge.weight", "heads.3.phase.bias", "cdf", "wake"):
+    for name in ("experts.0.merge.weight", "experts.2.heads.3.phase.bias", "cdf", "wake"):
         with pytest.raises(ModelError):
             models.build({k: v for k, v in tensors.items() if k != name})
         with pytest.raises(ModelError):
@@ -195,13 +200,23 @@ def random_network(seed):
     return net.requires_grad_(False)
 
 
-def float_outputs(net, x):
+def quantised(net, x):
+    """Integer tensors, with ranges from the steps of all rungs."""
+
+    def run():
+        for rung in range(RUNGS):
+            float_outputs(net, x, (rung, 0))
+
+    return quantiser.quantise(net, run, models.output_units)
+
+
+def float_outputs(net, x, step=STEP):
     """As `outputs` gives them: rows of every head, in integer units."""
-    trunk = net.trunk(x, STEP)
+    trunk = net.trunk(x, step)
     made = []
     for number, phase in enumerate(PHASES):
         known = features(number, 1, phase.known, *x.shape[-2:]) if phase.known else None
-        head = net.head(number, trunk, known, STEP)[0]
+        head = net.head(number, trunk, known, step)[0]
         made.append(head.flatten(1).T * models.output_units(len(head)))
     return made
 
@@ -210,14 +225,24 @@ def test_the_exporter_refuses_what_breaks_the_bound(monkeypatch):
     net, x = random_network(0), features(0, 1, FEATURES, 16, 16)
     monkeypatch.setattr(quantiser, "_BIAS_SHARE", 2.0)
     with torch.no_grad():
-        net.merge.rung_bias += 1e6
+        net.experts[0].merge.rung_bias += 1e6
     with pytest.raises(ModelError, match="exact"):
-        quantiser.quantise(net, lambda: float_outputs(net, x), models.output_units)
+        quantised(net, x)
+
+
+def test_every_rung_has_the_rows_of_its_expert():
+    """With one bias apart in every row, the networks of all rungs and levels differ."""
+    net = random_network(2)
+    x = features(3, 1, FEATURES, 8, 8)
+    seen = [net.trunk(x, (rung, level)) for rung in range(RUNGS) for level in range(LOW)]
+    assert not any(torch.equal(a, b) for a, b in combinations(seen, 2))
+    with pytest.raises(IndexError):
+        net.trunk(x, (RUNGS, 0))
 
 
 def test_the_exact_network_agrees_with_the_float_one():
     net, x = random_network(1), features(2, 1, FEATURES, 24, 20)
-    tensors = quantiser.quantise(net, lambda: float_outputs(net, x), models.output_units)
+    tensors = quantised(net, x)
     exact = make_exact(models.network(), tensors, models.MEAN_LIMIT)
     trunk = exact.trunk(x, STEP).flatten(2)[0].T
     for number, expected in enumerate(float_outputs(net, x)):
@@ -235,10 +260,12 @@ def test_the_exact_network_agrees_with_the_float_one():
 
 def test_wake_and_embeddings_have_a_row_for_every_step():
     model = models.load()
-    assert model.network.stem.bias.shape[:2] == (RUNGS, LOW)
+    rows = [expert.stem.bias.shape[:2] for expert in model.network.experts]
+    assert rows == [(rungs, LOW) for rungs in EXPERTS]
+    assert sum(EXPERTS) == RUNGS
     assert int(model.wake.min()) > 0
     assert int(model.wake.max()) < 1 << 16
-    assert model.network.heads[0].out.bias.shape[-1] == 2 * CHANNELS
+    assert denoising.row(HIGHEST_TRAINED_RUNG) == denoising.load().stem.bias.shape[0] - 1
 
 
 # --- the table -----------------------------------------------------------------------------------

@@ -14,12 +14,15 @@ WEIGHT_LIMIT = 127
 # How the accumulator's range is shared between the products and the bias.
 _WEIGHT_SHARE, _BIAS_SHARE = 0.7, 0.2
 
-# The few activations above this quantile are clamped.
-_QUANTILE, _SAMPLES = 0.99999, 1 << 20
+_SAMPLES = 1 << 20  # of activations, from which a quantile is taken
 
 
 def quantise(
-    net: nn.Module, run: Callable[[], None], output_units: Callable[[int], Tensor]
+    net: nn.Module,
+    run: Callable[[], None],
+    output_units: Callable[[int], Tensor],
+    *,
+    quantile: float = 0.99999,
 ) -> dict[str, Tensor]:
     """Integer tensors of every FilmConv of a network, for `exact.layers.make_exact`.
 
@@ -28,10 +31,11 @@ def quantise(
         run: evaluates the network on representative inputs; the spread of the activations that
             it causes sets the scale of each domain.
         output_units: integer units per 1.0 for each channel of an output layer with that many.
+        quantile: activations above it, in the call where it is largest, are clamped.
 
     Raises ModelError if a layer breaks the accumulator bound.
     """
-    units = UNITS | _observe(net, run)
+    units = UNITS | _observe(net, run, quantile)
     tensors = {}
     for name, layer in net.named_modules():
         if not isinstance(layer, FilmConv):
@@ -56,14 +60,14 @@ def quantise(
 
 
 @torch.no_grad()
-def _observe(net: nn.Module, run: Callable[[], None]) -> dict[str, float]:
+def _observe(net: nn.Module, run: Callable[[], None], quantile: float) -> dict[str, float]:
     """Value of one integer unit in each domain of activations."""
     peaks: dict[str, float] = defaultdict(float)
 
     def record(module: nn.Module, args: object, output: Tensor) -> None:
         flat = output.detach().abs().flatten()
         flat = flat[:: max(1, len(flat) // _SAMPLES)]
-        peak = float(flat.kthvalue(max(1, int(_QUANTILE * len(flat)))).values)
+        peak = float(flat.kthvalue(max(1, int(quantile * len(flat)))).values)
         domain = str(module.domain)
         peaks[domain] = max(peaks[domain], peak)
 

@@ -7,19 +7,18 @@ import torch
 from torch import Tensor
 
 from diffcodec.quantized import schedule
-from diffcodec.quantized.schedule import CHANNELS, LOW
+from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW
 from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
-
-MID_GREY = 128
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of the bands of an image of height x width pixels."""
+    """Sizes of the bands of an image of height x width pixels with `depth` bits per sample."""
 
     height: int
     width: int
+    depth: int = DEPTH
 
     @property
     def levels(self) -> int:
@@ -120,10 +119,10 @@ def checkerboard(height: int, width: int) -> Tensor:
     return (torch.arange(height)[:, None] + torch.arange(width)) % 2
 
 
-def analyse(rgb: Tensor) -> dict[int, Tensor]:
-    """Exact coefficients of pictures [N, 3, H, W] in 0..255: {level: int32 [N, 9, h, w]}."""
+def analyse(rgb: Tensor, depth: int = DEPTH) -> dict[int, Tensor]:
+    """Exact coefficients of pictures [N, 3, H, W] of that depth: {level: int32 [N, 9, h, w]}."""
     low = rgb_to_ycocg(rgb.to(torch.int32))
-    low[:, 0] -= MID_GREY
+    low[:, 0] -= mid_grey(depth)
     values = {}
     for level in range(1, schedule.levels(*rgb.shape[-2:]) + 1):
         low, details = forward(low)
@@ -133,11 +132,16 @@ def analyse(rgb: Tensor) -> dict[int, Tensor]:
     return values
 
 
-def synthesise(low: Tensor) -> Tensor:
-    """RGB [N, 3, H, W] int32 from the rebuilt low band of level 0; not clamped."""
+def synthesise(low: Tensor, depth: int = DEPTH) -> Tensor:
+    """RGB [N, 3, H, W] int32, clamped, from the rebuilt low band of level 0."""
     low = low.clone()
-    low[:, 0] += MID_GREY
-    return ycocg_to_rgb(low)
+    low[:, 0] += mid_grey(depth)
+    return ycocg_to_rgb(low).clamp_(0, (1 << depth) - 1)
+
+
+def mid_grey(depth: int) -> int:
+    """The middle of the range of samples."""
+    return 1 << depth - 1
 
 
 def plane_tensor(rung: int, level: int, levels: int) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from diffcodec.entropy import PROBABILITY_BITS, Coder
 from diffcodec.quantized import cells
-from diffcodec.quantized.chain import Geometry, Selection, plane_tensor
+from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.features import phase_features
 from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
-from diffcodec.quantized.refine import Conditional, refine
+from diffcodec.quantized.refine import refine
 from diffcodec.quantized.schedule import FINISH, LOW, Step, steps
 from diffcodec.quantized.state import State
 
@@ -35,7 +35,7 @@ def walk(
     data do. `progress` gets the fraction of the work that is done.
     """
     geometry = states[0].geometry
-    order = steps(geometry.levels)
+    order = steps(geometry.levels, geometry.depth)
     work = list(accumulate(_work(geometry, step) for step in order))
     for step, done in zip(order, work, strict=True):
         try:
@@ -51,7 +51,7 @@ def walk(
 def _work(geometry: Geometry, step: Step) -> int:
     """About how long a step takes; at the highest rungs the large levels still sleep."""
     h, w = geometry.size(step.level)
-    return h * w if step.rung <= 8 else 1
+    return h * w if step.twin <= 8 else 1
 
 
 def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
@@ -63,8 +63,9 @@ def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
     if level in state.awake or _wakes(model, state, step, new, coder):
         _refine(model, state, step, new, coder)
     state.planes[level], state.rungs[level] = new, step.rung
-    known = cells.reconstruct(state.floors[level], new)
-    state.low = state.geometry.finer_low(state.low, level, known)
+    if level != state.geometry.finest:
+        known = cells.reconstruct(state.floors[level], new)
+        state.low = state.geometry.finer_low(state.low, level, known)
 
 
 def _wakes(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> bool:
@@ -72,7 +73,7 @@ def _wakes(model: Model, state: State, step: Step, new: Tensor, coder: Coder) ->
     truth = None
     if state.values is not None:
         truth = np.array([bool((state.values[step.level].abs() >> new).any())], np.int32)
-    chance = int(model.wake[step.rung, step.level - 1]) / (1 << PROBABILITY_BITS)
+    chance = int(model.wake[step.twin, step.level - 1]) / (1 << PROBABILITY_BITS)
     bits = coder.code(np.array([chance]), truth)
     if len(bits) == 0:
         raise _Cut
@@ -85,6 +86,8 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     """Code the phases of a step."""
     level = step.level
     floors, old = state.floors[level], state.planes[level]
+    if torch.equal(old, new):
+        return  # a coarse level may be exact before the finish
     conditionals = Conditionals(model, state, step)
     refined = floors.clone()
     height, width = floors.shape[-2:]
@@ -105,8 +108,6 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
             None if values is None else chosen.of_planes(values),
         )
         refined[0, channels] = chosen.put(refined[0, channels], cell)
-        if values is None:
-            _believe(state, level, channels, chosen, conditional)
         if bool((reached > after).any()):
             state.floors[level] = refined
             state.planes[level] = _reached_planes(state, level, number, old, new, reached)
@@ -116,18 +117,6 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         )
         told.add(channels, shift * (state.geometry.checkerboard(level) == phase.parity))
     state.floors[level] = refined
-
-
-def _believe(
-    state: State, level: int, channels: slice, chosen: Selection, conditional: Conditional
-) -> None:
-    """Keep the conditionals of a phase for previews."""
-    if level not in state.beliefs:
-        shape = (3, *state.floors[level].shape[1:])
-        state.beliefs[level] = torch.zeros(shape, dtype=torch.int16)
-    parts = conditional.mean, conditional.scale, conditional.plane
-    for kept, part in zip(state.beliefs[level], parts, strict=True):
-        kept[channels] = chosen.put(kept[channels], part.to(torch.int16))
 
 
 def _reached_planes(

@@ -1,9 +1,4 @@
-"""The integer network on a state: conditionals of a step, in tiles so that memory is bounded.
-
-A tile with a halo of the network's reach gives the same integers as the whole picture.
-"""
-
-from collections.abc import Callable
+"""The integer network on a state: conditionals of a step, in tiles so that memory is bounded."""
 
 import torch
 from torch import Tensor
@@ -15,12 +10,7 @@ from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.refine import Conditional
 from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Step
 from diffcodec.quantized.state import State
-
-TILE = 512
-"""Side of a tile in positions of the level; even, as the network halves once."""
-
-HALO = 18
-"""Reach of the trunk and of its features; even."""
+from diffcodec.quantized.tiles import in_tiles
 
 ROWS = 1 << 14
 """Positions on which a head works at a time: few enough for the cache."""
@@ -61,8 +51,6 @@ class Conditionals:
         """Conditionals of the coefficients of a phase, given what earlier phases have told."""
         phase = PHASES[number]
         outputs = self._head(number, told if number else None, selection.places)
-        if number == 0:
-            outputs = outputs[:, [0, 1, 2, 9, 10, 11]]
         return self._conditional(outputs, phase.channels, selection)
 
     def _conditional(self, outputs: Tensor, channels: slice, selection: Selection) -> Conditional:
@@ -94,6 +82,7 @@ class Conditionals:
                 self.floors[..., rows, columns],
                 self.planes,
                 children,
+                step.deeper,
             )
             features = features.contiguous(memory_format=torch.channels_last)
             return self.model.network.trunk(features, self.index)
@@ -109,28 +98,3 @@ class Conditionals:
             outputs = self.model.network.head(number, self.trunk[some].float(), around, self.index)
             parts.append(outputs.to(torch.int16))
         return torch.cat(parts)
-
-
-def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int) -> Tensor:
-    """Put together what `compute` makes of tiles of a plane, int16 [height, width, C].
-
-    `compute` gets rows and columns of a tile with its halo and returns [1, C, ...] for them.
-    """
-    whole = None
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            rows, rows_outside, rows_inside = _extend(top, height)
-            columns, columns_outside, columns_inside = _extend(left, width)
-            part = compute(rows_outside, columns_outside)[..., rows_inside, columns_inside]
-            if whole is None:
-                whole = part.new_empty((height, width, part.shape[1]), dtype=torch.int16)
-            whole[rows, columns] = part[0].movedim(0, -1).to(torch.int16)
-    assert whole is not None
-    return whole
-
-
-def _extend(start: int, size: int) -> tuple[slice, slice, slice]:
-    """One side of a tile: the tile, the tile with its halo, and its place inside that."""
-    stop = min(start + TILE, size)
-    first, last = max(0, start - HALO), min(size, stop + HALO)
-    return slice(start, stop), slice(first, last), slice(start - first, stop - first)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from diffcodec.errors import ModelError
@@ -20,9 +21,9 @@ from diffcodec.exact.cdf import (
     CdfTable,
 )
 from diffcodec.exact.layers import make_exact
-from diffcodec.networks import StepNetwork
+from diffcodec.networks import Experts, StepNetwork
 from diffcodec.quantized.features import FEATURES
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, RUNGS, TOP_RUNG
+from diffcodec.quantized.schedule import BLOCKS, EXPERTS, LOW, PHASES, TOP_RUNG
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT = WEIGHTS / "photo.safetensors"
@@ -45,22 +46,22 @@ class Model:
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
-    network: StepNetwork
+    network: Experts
     table: CdfTable
     wake: Tensor
     id: bytes
 
 
-def network() -> StepNetwork:
+def network() -> Experts:
     """The float network of the quantised process, untrained."""
-    return StepNetwork(
-        FEATURES,
-        known=[phase.known for phase in PHASES],
-        # The first head also foretells what later phases code, as an auxiliary task in training.
-        outputs=[2 * CHANNELS] + [2 * 3] * (len(PHASES) - 1),
-        rungs=RUNGS,
-        levels=LOW,
-    )
+    known = [phase.known for phase in PHASES]
+
+    def expert(number: int, rungs: int) -> StepNetwork:
+        return StepNetwork(
+            FEATURES, known, outputs=2 * 3, rungs=rungs, levels=LOW, blocks=BLOCKS[number]
+        )
+
+    return Experts(EXPERTS, expert)
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -87,12 +88,15 @@ def scale_index(output: Tensor) -> Tensor:
 @cache
 def load(path: Path = DEFAULT) -> Model:
     """Read a model file. Raises ModelError if it is missing, damaged or breaks the bound."""
+    return build(read(path))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file. Raises ModelError if it is missing or damaged."""
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"The model file {path} cannot be read.") from error
-    return build(tensors)
 
 
 def build(tensors: Mapping[str, Tensor]) -> Model:
@@ -107,7 +111,7 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
         if tuple(tensors[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
     exact = make_exact(network(), tensors, output_limit=MEAN_LIMIT)
-    assert isinstance(exact, StepNetwork)
+    assert isinstance(exact, Experts)
     return Model(exact, table, wake, bytes.fromhex(digest(tensors))[:ID_BYTES])
 
 

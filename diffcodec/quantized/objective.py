@@ -11,13 +11,10 @@ import torch
 from torch import Tensor
 
 from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
-from diffcodec.networks import Index, StepNetwork
+from diffcodec.networks import Experts, Index
 from diffcodec.quantized import cells, chain
 from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.schedule import FINISH, LEVELS, LOW, PHASES, Step
-
-_MARGINAL_WEIGHT = 0.1
-"""Weight of the bits that the first head alone would need, an auxiliary task."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,10 @@ KINDS = (
         1,
         {1: 1.0, 2: 0.35},
         {
-            FINISH: (0.28, 1.0),
-            2: (0.18, 1.0),
-            3: (0.15, 1.2),
-            4: (0.12, 1.5),
+            FINISH: (0.34, 1.0),
+            2: (0.15, 1.0),
+            3: (0.13, 1.2),
+            4: (0.11, 1.5),
             5: (0.10, 2.0),
             6: (0.08, 2.5),
             7: (0.05, 3.0),
@@ -78,29 +75,25 @@ KINDS = (
 )
 
 
-def step_loss(
-    net: StepNetwork, kind: CropKind, crops: Tensor, generator: torch.Generator
-) -> Tensor:
+def step_loss(net: Experts, kind: CropKind, crops: Tensor, generator: torch.Generator) -> Tensor:
     """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
     rungs, (odds, weights) = list(kind.rungs), zip(*kind.rungs.values(), strict=True)
     drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
     total = torch.zeros((), device=crops.device)
     bits = step_bits(net, chain.analyse(crops), rungs[drawn], list(kind.level_weights))
-    for level, (coded, marginal) in bits.items():
-        per_coefficient = coded.mean() + _MARGINAL_WEIGHT * marginal.mean()
-        total = total + kind.level_weights[level] * per_coefficient
+    for level, coded in bits.items():
+        total = total + kind.level_weights[level] * coded.mean()
     return total * kind.every * weights[drawn] / (odds[drawn] * len(rungs))
 
 
 def step_bits(
-    net: StepNetwork, values: dict[int, Tensor], rung: int, levels: list[int]
-) -> dict[int, tuple[Tensor, Tensor]]:
+    net: Experts, values: dict[int, Tensor], rung: int, levels: list[int]
+) -> dict[int, Tensor]:
     """Bits of each coefficient of some levels in one rung.
 
     Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
     levels.
-    Returns: for each level the bits as they are coded and the bits that the first head alone
-    would need, float32 [N, 9, h, w] each.
+    Returns: for each level float32 [N, 9, h, w].
     """
     device = values[1].device
     before = rung + 1
@@ -127,35 +120,33 @@ def step_bits(
             index = Step(rung, level).index
             bits = _level_bits(net, index, features, (floors, old), (refined, new))
             real = geometry.exists(level).to(device)
-            result[level] = bits[0] * real, bits[1] * real
+            result[level] = bits * real
         low = geometry.finer_low(low, level, cells.reconstruct(refined, new))
     return result
 
 
 def _level_bits(
-    net: StepNetwork,
+    net: Experts,
     index: Index,
     features: Tensor,
     before: tuple[Tensor, Tensor],
     after: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Bits of one level; `before` and `after` are its floors and planes."""
     told = phase_features(*before, *after)
     trunk = net.trunk(features, index)
     even = chain.checkerboard(*told.shape[-2:]).to(told.device) == 0
-    first = net.head(0, trunk, None, index)
-    mean, log_scale = (part.clone() for part in first.chunk(2, 1))
-    for number, phase in enumerate(PHASES[1:], 1):
+    conditionals = []
+    for number, phase in enumerate(PHASES):
         known = told[:, : phase.known]
         if phase.parity:
             known = torch.cat((known[:, : 3 * phase.colour], known[:, phase.channels] * even), 1)
-        here = even if phase.parity == 0 else ~even
-        phase_mean, phase_scale = net.head(number, trunk, known, index).chunk(2, 1)
-        for whole, part in ((mean, phase_mean), (log_scale, phase_scale)):
-            whole[:, phase.channels] = torch.where(here, part, whole[:, phase.channels])
-    coded = gaussian_bits(mean, log_scale, *before, *after)
-    mean, log_scale = first.chunk(2, 1)
-    return coded, gaussian_bits(mean, log_scale, *before, *after)
+        conditionals.append(net.head(number, trunk, known if phase.known else None, index))
+    # Each head has its say about the positions of its phase; the phases of a colour alternate.
+    pairs = zip(conditionals[::2], conditionals[1::2], strict=True)
+    outputs = torch.stack([torch.where(even, *pair) for pair in pairs], 1)
+    mean, log_scale = (part.flatten(1, 2) for part in outputs.chunk(2, 2))
+    return gaussian_bits(mean, log_scale, *before, *after)
 
 
 def gaussian_bits(

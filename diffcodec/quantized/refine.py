@@ -10,9 +10,6 @@ from torch import Tensor
 
 from diffcodec.entropy import Bits, Probabilities, quantise_probabilities
 from diffcodec.exact.cdf import MEAN_UNITS, CdfTable
-from diffcodec.quantized import cells
-
-_SUBCELLS = 8
 
 SET = 1 << 20
 """Coefficients that go through all their planes before the next ones do; it bounds memory."""
@@ -48,26 +45,6 @@ class Conditional:
             self.mean[where],
             self.scale[where],
         )
-
-    def expectation(self, floors: Tensor, planes: Tensor) -> Tensor:
-        """E[coefficient | cell], rounded to an integer, for cells inside the frames; int32 [n].
-
-        The cell is cut into eight nearly equal parts, each of which counts with its midpoint;
-        integers and correctly rounded divisions give the same on every machine.
-        """
-        low, high = cells.double_edges(floors, planes)
-        width = high - low
-        below = first = self.cdf(low)
-        start = low
-        moment = torch.zeros_like(first, dtype=torch.int64)
-        for part in range(_SUBCELLS):
-            stop = low + (width * (part + 1) >> 3)
-            above = self.cdf(stop)
-            moment += (above - below).long() * (start + stop - low - high)
-            below, start = above, stop
-        total = (below - first).clamp_min(1)
-        shift = moment.double() / total.double() / 4
-        return ((low + high).double() / 4 + shift).round().to(torch.int32)
 
 
 def refine(

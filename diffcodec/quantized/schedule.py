@@ -15,8 +15,11 @@ LEVELS = 5
 LOW = LEVELS + 1
 """The level index under which the low band of the coarsest level is coded."""
 
+DEPTH = 8
+"""Bits per sample of the pictures that the networks are trained on."""
+
 TOP_RUNG = 18
-"""A rung at which every coefficient of every 8-bit image is still in its zero cell."""
+"""A rung at which every coefficient of every picture of that depth is still in its zero cell."""
 
 LAST_RUNG = 2
 """The finest rung; the finish that follows takes every coefficient to its exact value."""
@@ -30,6 +33,12 @@ HIGHEST_TRAINED_RUNG = 12
 RUNGS = HIGHEST_TRAINED_RUNG - FINISH + 1
 """Number of rung embeddings: the finish and the trained rungs."""
 
+EXPERTS = (1, 2, RUNGS - 3)
+"""How many rungs each of the networks serves: the finish, the near lossless, the lossy ones."""
+
+BLOCKS = (8, 6, 4)
+"""The depths of their trunks: the finish has most of the bits, but is only one rung."""
+
 CHANNELS = 9
 """Channels of a level: HL, LH, HH of Y, then of Co, then of Cg."""
 
@@ -42,15 +51,27 @@ _COLOUR_NORMS = (1.732, 0.707, 0.866)
 
 @dataclass(frozen=True)
 class Step:
-    """One reverse step: `rung` refines the coefficients of `level` (LOW: the low band)."""
+    """One reverse step: `rung` refines the coefficients of `level` (LOW: the low band).
+
+    `deeper` is how many bits the samples of the picture have beyond DEPTH.
+    """
 
     rung: int
     level: int
+    deeper: int = 0
+
+    @property
+    def twin(self) -> int:
+        """The rung of the same noise, against the range of the samples, at DEPTH bits.
+
+        Below it there is none; there the finest rung stands in.
+        """
+        return max(self.rung - self.deeper, LAST_RUNG) if self.rung > FINISH else FINISH
 
     @property
     def index(self) -> tuple[int, int]:
         """Rows of the rung and of the level in the network's embedding tables."""
-        return min(self.rung, HIGHEST_TRAINED_RUNG) - FINISH, self.level - 1
+        return min(self.twin, HIGHEST_TRAINED_RUNG) - FINISH, self.level - 1
 
 
 def levels(height: int, width: int) -> int:
@@ -58,10 +79,11 @@ def levels(height: int, width: int) -> int:
     return min(LEVELS, (max(height, width) - 1).bit_length())
 
 
-def steps(levels: int) -> list[Step]:
+def steps(levels: int, depth: int = DEPTH) -> list[Step]:
     """All steps of the chain in the order of the stream: rungs downwards, levels coarse to fine."""
-    order = [LOW, *range(levels, 0, -1)]
-    return [Step(rung, level) for rung in range(TOP_RUNG - 1, FINISH - 1, -1) for level in order]
+    order, deeper = [LOW, *range(levels, 0, -1)], depth - DEPTH
+    rungs = range(TOP_RUNG + deeper - 1, FINISH - 1, -1)
+    return [Step(rung, level, deeper) for rung in rungs for level in order]
 
 
 def planes(rung: int, level: int, levels: int) -> list[int]:

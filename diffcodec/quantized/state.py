@@ -8,7 +8,7 @@ from torch import Tensor
 from diffcodec.quantized import chain
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, TOP_RUNG, Phase
+from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW, PHASES, TOP_RUNG, Phase
 
 
 @dataclass
@@ -19,9 +19,7 @@ class State:
     and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
     `rungs` is the last rung that each level has completed; `awake` the levels with a
     significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
-    is the low band that the next level of the rung works on. `beliefs` hold the conditionals
-    that a decoder last read coefficients with, int16 [3, 9, h, w]: mean, scale index, plane of
-    the cell that they speak of.
+    is the low band that the next level of the rung works on.
     """
 
     geometry: Geometry
@@ -33,12 +31,11 @@ class State:
     values: dict[int, Tensor] | None = None
     awake: set[int] = field(default_factory=set)
     calibration: Calibration = field(default_factory=Calibration)
-    beliefs: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, height: int, width: int, colours: int) -> "State":
-        """Nothing known but the size."""
-        geometry = Geometry(height, width)
+    def empty(cls, height: int, width: int, colours: int, depth: int = DEPTH) -> "State":
+        """Nothing known but the size, and the bits per sample."""
+        geometry, top = Geometry(height, width, depth), TOP_RUNG + depth - DEPTH
         levels = [LOW, *range(1, geometry.levels + 1)]
         return cls(
             geometry,
@@ -47,17 +44,17 @@ class State:
                 level: torch.zeros((1, CHANNELS, *geometry.size(level)), dtype=torch.int32)
                 for level in levels
             },
-            planes={level: plane_tensor(TOP_RUNG, level, geometry.levels) for level in levels},
-            rungs=dict.fromkeys(levels, TOP_RUNG),
+            planes={level: plane_tensor(top, level, geometry.levels) for level in levels},
+            rungs=dict.fromkeys(levels, top),
             low=geometry.no_low(),
         )
 
     @classmethod
-    def of_image(cls, planes: Tensor) -> "State":
-        """The start of an encoder that knows the picture, uint8 [1 or 3, H, W]."""
+    def of_image(cls, planes: Tensor, depth: int = DEPTH) -> "State":
+        """The start of an encoder that knows the picture, integers [1 or 3, H, W]."""
         colours, height, width = planes.shape
-        state = cls.empty(height, width, colours)
-        state.values = chain.analyse(planes.expand(3, -1, -1)[None])
+        state = cls.empty(height, width, colours, depth)
+        state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth)
         return state
 
     def phases(self) -> list[tuple[int, Phase]]:

@@ -1,4 +1,4 @@
-"""The training loop of the quantised process."""
+"""The training loop: the same for all networks."""
 
 import copy
 import math
@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.errors import ModelError
-from diffcodec.networks import StepNetwork
-from diffcodec.quantized import chain
-from diffcodec.quantized.model import network
-from diffcodec.quantized.objective import KINDS, step_bits, step_loss
-from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW
 from diffcodec.training.data import Crops, load_images
+from diffcodec.training.tasks import TASKS
 
 PEAK_RATE = 2e-3
 WARM_UP = 0.01
@@ -30,27 +26,30 @@ def train(
     data: Path,
     checkpoint: Path,
     *,
+    task: str = "codec",
     minutes: float | None = None,
     steps: int | None = None,
     validation: Path | None = None,
     device: str | None = None,
 ) -> None:
-    """Train the quantised process on a folder of pictures and keep a checkpoint.
+    """Train a network on a folder of pictures and keep a checkpoint.
 
-    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps,
-    exactly one of them. If `checkpoint` exists, training goes on where it stopped, and the
-    budget counts what it has already spent. The checkpoint is written aside and renamed.
+    `task` is one of TASKS. The learning rate follows a cosine over the budget: wall-clock minutes
+    or optimiser steps, exactly one of them. If `checkpoint` exists, training goes on where it
+    stopped, and the budget counts what it has already spent. The checkpoint is written aside and
+    renamed.
 
     Raises ImageError if the folder has no pictures of 512 x 512 pixels or more, ModelError if
     the checkpoint is of another network.
     """
     if (minutes is None) == (steps is None):
         raise ValueError("give either minutes or steps")
+    aim = TASKS[task]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images = load_images(data, place)
-    crops = [Crops(images, kind.size) for kind in KINDS]
+    crops = [Crops(images, draw.size) for draw in aim.draws]
     held_out = load_images(validation, place) if validation else []
-    run = Run(place)
+    run = Run(task, place)
     if checkpoint.exists():
         run.load(checkpoint)
     low_precision = place.type == "cuda" or _cpu_has_bfloat16()
@@ -62,9 +61,9 @@ def train(
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
-                    step_loss(run.net, kind, crop.draw(kind.batch, run.generator), run.generator)
-                    for kind, crop in zip(KINDS, crops, strict=True)
-                    if run.steps % kind.every == 0
+                    aim.loss(run.net, i, crops[i].draw(draw.batch, run.generator), run.generator)
+                    for i, draw in enumerate(aim.draws)
+                    if run.steps % draw.every == 0
                 ),
                 torch.zeros((), device=place),
             )
@@ -78,22 +77,23 @@ def train(
             run.save(checkpoint)
             saved = now
         if held_out and now - validated > VALIDATION_SECONDS:
-            bar.write(f"step {run.steps}: {describe(validate(run.ema, held_out))}")
+            bar.write(run.validation(held_out))
             validated = last = time.monotonic()
     bar.close()
     run.save(checkpoint)
     if held_out:
-        tqdm.write(f"step {run.steps}: {describe(validate(run.ema, held_out))}")
+        tqdm.write(run.validation(held_out))
 
 
 class Run:
     """The state of a training run: network, its moving average, optimiser, random numbers."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, task: str, device: torch.device) -> None:
+        self.task, self.device = task, device
         self.generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
-        self.net = network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = TASKS[task].network()
+        self.net = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True
@@ -117,9 +117,15 @@ class Run:
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), 1 - decay)
         self.average = loss.detach() if self.steps == 1 else self.average.lerp(loss.detach(), 0.01)
 
+    @torch.no_grad()
+    def validation(self, images: list[Tensor]) -> str:
+        """One line on how the averaged weights do on held-out pictures."""
+        return f"step {self.steps}: {TASKS[self.task].validate(self.ema, images)}"
+
     def save(self, path: Path) -> None:
         """Write everything that resuming needs."""
         state: dict[str, Any] = {
+            "task": self.task,
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -138,6 +144,8 @@ class Run:
         """Take up a saved run; raises ModelError if it is of another network."""
         state = load_checkpoint(path)
         try:
+            if state["task"] != self.task:
+                raise ModelError(f"{path} is a checkpoint of the task {state['task']}.")
             self.net.load_state_dict(state["net"])
             self.ema.load_state_dict(state["ema"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -154,30 +162,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path} is no readable checkpoint.") from error
-
-
-@torch.no_grad()
-def validate(net: StepNetwork, images: list[Tensor], size: int = 192) -> dict[int, float]:
-    """Bits per dimension of each rung, averaged over the central crops of all images."""
-    crops = []
-    for image in images:
-        top, left = ((side - size) // 2 for side in image.shape[1:])
-        crops.append(image[:, top : top + size, left : left + size])
-    totals = {}
-    for rung in range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1):
-        bits = 0.0
-        for crop in crops:
-            values = chain.analyse(crop[None])
-            by_level = step_bits(net, values, rung, [*range(1, LEVELS + 1), LOW])
-            bits += sum(float(coded.sum()) for coded, _ in by_level.values())
-        totals[rung] = bits / (len(crops) * 3 * size**2)
-    return totals
-
-
-def describe(totals: dict[int, float]) -> str:
-    """One line: the sum over rungs, then each rung."""
-    rungs = " ".join(f"{rung}:{bits:.4f}" for rung, bits in totals.items())
-    return f"validation {sum(totals.values()):.4f} bits/dim ({rungs})"
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -1,0 +1,111 @@
+"""The denoiser betters prefixes, and is no part of the format."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcodec
+from diffcodec.exact.layers import make_exact
+from diffcodec.exact.quantise import quantise
+from diffcodec.networks import FilmConv
+from diffcodec.quantized import cells, chain, denoising, preview
+from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
+from diffcodec.quantized.state import State
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A part of the example photograph, uint8 [3, 128, 192]."""
+    with Image.open("examples/photo.png") as image:
+        part = np.array(image.convert("RGB"))[150:278, 200:392]
+    return torch.from_numpy(part).permute(2, 0, 1).contiguous()
+
+
+def psnr(a, b):
+    error = float((a.float() - b.float()).square().mean())
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def state_at(picture, rung, ahead=LOW):
+    """What a decoder knows when levels coarser than `ahead` are one rung further than `rung`."""
+    state = State.empty(*picture.shape[1:], 3)
+    for level, values in chain.analyse(picture[None]).items():
+        done = rung - (level > ahead)
+        state.planes[level] = chain.plane_tensor(done, level, LEVELS)
+        state.floors[level] = cells.floor(values, state.planes[level])
+        state.rungs[level] = done
+    return state
+
+
+@pytest.mark.parametrize(("rung", "ahead"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
+def test_training_sees_what_decoders_show(photo, rung, ahead):
+    shown = denoising.prefixes(photo[None], rung, ahead)[0]
+    assert torch.equal(shown, preview.plain(state_at(photo, rung, ahead)).float())
+
+
+@pytest.mark.parametrize("rung", range(3, 9))
+def test_the_installed_denoiser_betters_prefixes(photo, rung):
+    state = state_at(photo, rung)
+    assert psnr(preview.picture(state), photo) > psnr(preview.plain(state), photo) + 0.1
+
+
+def test_a_whole_picture_is_not_touched(photo, monkeypatch):
+    monkeypatch.setattr(denoising, "denoise", None)
+    assert torch.equal(preview.picture(state_at(photo, 1)), photo)
+
+
+def test_files_do_not_depend_on_the_denoiser(photo, monkeypatch):
+    image = Image.fromarray(photo[:, :40, :50].permute(1, 2, 0).numpy())
+    data = diffcodec.encode(image, max_bytes=400)
+    shown = diffcodec.decode(data)
+    monkeypatch.setattr(denoising, "denoise", lambda pixels, *_: 255 - pixels)
+    assert diffcodec.decode(data).tobytes() != shown.tobytes()  # and its checksum holds
+    assert diffcodec.encode(image, max_bytes=400) == data
+
+
+def test_deep_pictures_are_denoised_in_their_high_bits(photo):
+    shown = preview.plain(state_at(photo, 5))
+    deep = denoising.denoise(shown << 8, 13, 16)
+    difference = (deep + 128 >> 8).clamp(max=255) - denoising.denoise(shown, 5)
+    assert int(difference.abs().max()) <= 1  # halves may round either way
+    assert torch.equal(denoising.denoise(shown << 8, 9, 16), shown << 8)
+
+
+def test_what_is_too_rough_is_shown_as_it_is(photo):
+    shown = preview.plain(state_at(photo, 10))
+    assert torch.equal(denoising.denoise(shown, 10), shown)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (33, 20), (7, 5)])
+@pytest.mark.parametrize("rung", [LAST_RUNG, HIGHEST_TRAINED_RUNG + 3])
+def test_any_size_and_rung(size, rung):
+    pixels = torch.randint(0, 256, (3, *size), dtype=torch.int32)
+    denoised = denoising.denoise(pixels, rung)
+    assert denoised.shape == pixels.shape
+    assert denoised.dtype == torch.int32
+    assert 0 <= int(denoised.min()) <= int(denoised.max()) <= 255
+
+
+def test_the_exact_denoiser_agrees_with_the_float_one(photo):
+    net = denoising.network().requires_grad_(False)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, FilmConv):
+                layer.rung_bias += 0.1 * torch.randn_like(layer.rung_bias)
+    shown = preview.plain(state_at(photo, 6))
+    inputs = shown[None].float()
+
+    def run():
+        denoising.expected(net, inputs, 6)
+
+    tensors = quantise(net, run, denoising.output_units)
+    exact = make_exact(denoising.network(), tensors, denoising.LIMIT)
+    expected = denoising.expected(net, inputs, 6)[0].clamp(0, 255)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoising, "load", lambda: exact)
+        got = denoising.denoise(shown, 6)
+    assert psnr(got, expected) > 45 > psnr(shown, expected)

@@ -1,0 +1,99 @@
+"""Pictures of 16 bits per sample."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import diffcodec
+from diffcodec.errors import ImageError
+
+SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
+
+
+def waves(height, width, channels, noise=300):
+    """A smooth picture over the whole range of 16 bits, with noise."""
+    random = np.random.default_rng(height)
+    y, x = np.mgrid[:height, :width]
+    planes = [
+        32768 + 30000 * np.sin(x / 7 + c) * np.cos(y / 5) + random.normal(0, noise, x.shape)
+        for c in range(channels)
+    ]
+    pixels = np.stack(planes, -1).clip(0, 65535).astype(np.uint16)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_lossless(channels):
+    pixels = waves(13, 18, channels)
+    data = diffcodec.encode(pixels)
+    info = diffcodec.info(data, rungs=False)
+    assert (info.depth, info.mode) == (16, list(SHAPES)[channels - 1])
+    back = diffcodec.decode_array(data)
+    assert back.dtype == np.uint16
+    assert np.array_equal(back, pixels)
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.lists(st.sampled_from([0, 1, 255, 256, 32767, 32768, 65535]), min_size=81, max_size=81),
+)
+@settings(deadline=None, max_examples=10)
+def test_extremes(height, width, samples):
+    pixels = np.array(samples, np.uint16)[: height * width].reshape(height, width)
+    assert np.array_equal(diffcodec.decode_array(diffcodec.encode(pixels)), pixels)
+
+
+def test_prefixes_get_better_down_to_the_last_bits():
+    pixels = waves(32, 32, 3)
+    data = diffcodec.encode(pixels)
+    shown = [diffcodec.decode_array(data, max_bytes=n) for n in (100, 400, 1500, len(data) - 300)]
+    errors = [np.abs(picture.astype(float) - pixels).mean() for picture in shown]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2] > 8 * errors[3] > 0
+
+
+def test_the_low_bits_cost_what_noise_costs():
+    """Eight bits more per sample, all of them noise, are about eight bits more in the file."""
+    eight = waves(32, 32, 1) >> 8
+    low = np.random.default_rng(0).integers(0, 256, eight.shape)
+    coarse = len(diffcodec.encode(eight.astype(np.uint8)))
+    fine = len(diffcodec.encode((eight * 256 + low).astype(np.uint16)))
+    assert fine - coarse == pytest.approx(eight.size, rel=0.1)
+
+
+def test_a_quality_is_against_the_range_of_16_bits():
+    pixels = waves(32, 32, 1)
+    data = diffcodec.encode(pixels, psnr=40)
+    error = np.square(diffcodec.decode_array(data) - pixels.astype(float)).mean()
+    assert 40 <= 10 * np.log10(65535**2 / error) < 42
+
+
+def test_grey_pictures_of_pillow():
+    image = Image.fromarray(waves(9, 11, 1))
+    assert image.mode.startswith("I;16")
+    back = diffcodec.decode(diffcodec.encode(image))
+    assert (back.mode, back.tobytes()) == (image.mode, image.tobytes())
+    assert [preview.image.mode for preview in diffcodec.decode_progressive(diffcodec.encode(image))]
+
+
+def test_pillow_has_no_colours_of_16_bits():
+    data = diffcodec.encode(waves(5, 5, 3))
+    with pytest.raises(ImageError, match="array"):
+        diffcodec.decode(data)
+
+
+def test_arrays_of_8_bits_are_pictures():
+    pixels = (waves(9, 8, 3) >> 8).astype(np.uint8)
+    assert diffcodec.encode(pixels) == diffcodec.encode(Image.fromarray(pixels))
+    assert np.array_equal(diffcodec.decode_array(diffcodec.encode(pixels)), pixels)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((4, 4)), np.zeros((4, 4, 5), np.uint8), np.zeros(4, np.uint8), np.zeros((2, 2), int)],
+)
+def test_other_arrays_are_refused(pixels):
+    with pytest.raises(ImageError, match="array"):
+        diffcodec.encode(pixels)
