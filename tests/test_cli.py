@@ -6,13 +6,14 @@ arguments, files and messages. The tests at the end run the real codec on tiny p
 
 import io
 import itertools
+import json
 import os
 import struct
 import subprocess
 import sys
 import types
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class Info:
     bytes: int
     total_bytes: int
     rungs: list
+    depth: int = 8
     model: str = "0123abcd"
     checksum: int = 0xBEEF
     lossless: bool = True
@@ -53,12 +55,12 @@ class ToyCodec:
 
     def encode(self, image, *, bpp=None, max_bytes=None, psnr=None, model=None, progress=None):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
-        progress(0.5)
+        if progress:
+            progress(1.0)
         mode, planes = to_planes(image)
         _, height, width = planes.shape
         payload = zlib.compress(planes.tobytes())
         total = HEADER.size + len(payload)
-        progress(1.0)
         return HEADER.pack(b"TOY", width, height, len(mode), total) + payload
 
     def info(self, data, *, rungs=True, model=None):
@@ -77,7 +79,8 @@ class ToyCodec:
         self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, model=None, progress=None
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
-        progress(1.0)
+        if progress:
+            progress(1.0)
         return list(self.decode_progressive(data))[-1].image
 
     def decode_progressive(self, source, *, model=None):
@@ -196,7 +199,7 @@ def test_encode_several_inputs_beside_themselves_or_into_a_folder(toy):
     save("a.png")
     save("b.bmp")
     Path("out").mkdir()
-    assert len(run("encode", "a.png", "b.bmp").stdout.splitlines()) == 2
+    assert len(run("encode", "a.png", "b.bmp").stdout.splitlines()) == 3, "and a summary"
     assert run("encode", "a.png", "b.bmp", "-o", "out").exit_code == 0
     assert run("encode", "a.png", "-o", "out").exit_code == 0
     names = {"a.dfc", "b.dfc"}
@@ -231,7 +234,8 @@ def test_one_bad_input_does_not_stop_the_others(toy):
     result = run("encode", "a.png", "b.png", "missing.png", "c.png")
     refused(result, "b.png is not a picture", "cannot read missing.png: No such file")
     assert len(result.stderr.splitlines()) == 2
-    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["a.dfc", "c.dfc"]
+    lines = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert lines == ["a.dfc", "c.dfc", "2 done, 2 failed"]
     assert contents() == {"a.png", "b.png", "c.png", "a.dfc", "c.dfc"}
 
 
@@ -309,9 +313,9 @@ def test_encode_never_writes_over_another_input(toy):
     assert Path("b.dfc").read_bytes() == original
 
 
-@pytest.mark.parametrize("source", ["missing.png", ".", ".."])
-def test_encode_names_what_it_cannot_read(toy, source):
-    refused(run("encode", source), f"cannot read {source}:")
+def test_encode_names_what_it_cannot_read(toy):
+    refused(run("encode", "missing.png"), "cannot read missing.png:")
+    refused(run("encode", "."), "nothing to do in .", "--recursive")
     assert contents() == set()
 
 
@@ -358,7 +362,7 @@ def test_a_terminal_gets_a_progress_bar(toy, monkeypatch):
         def isatty(self) -> bool:
             return True
 
-    from diffcodec.cli import progress_bar
+    from diffcodec.cli.common import progress_bar
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -461,9 +465,22 @@ def test_decode_never_writes_over_its_input(coded):
     assert Path("a.png").read_bytes() == data
 
 
-@pytest.mark.parametrize("source", ["missing.dfc", "."])
-def test_decode_names_what_it_cannot_read(toy, source):
-    refused(run("decode", source, "-o", "b.png"), f"cannot read {source}:")
+def test_decode_names_what_it_cannot_read(toy):
+    refused(run("decode", "missing.dfc", "-o", "b.png"), "cannot read missing.dfc:")
+    refused(run("decode", "."), "nothing to do in .")
+
+
+def test_an_animation_gives_its_first_frame_and_says_so(toy):
+    frames = [Image.new("L", (4, 3), grey) for grey in (10, 20, 30)]
+    for name in ("a.gif", "b.webp", "c.png", "d.tif"):
+        frames[0].save(name, save_all=True, append_images=frames[1:])
+        result = run("encode", name)
+        assert result.exit_code == 0
+        assert result.stderr == f"diffcodec: {name} has 3 frames: the first one is taken\n"
+        assert run("decode", f"{name[0]}.dfc", "-o", "out.png").exit_code == 0
+        assert abs(Image.open("out.png").convert("L").getpixel((0, 0)) - 10) < 3
+    result = run("encode", "a.gif", "b.webp", "--force")
+    assert result.stderr.count("the first one is taken") == 2
 
 
 def test_decode_passes_on_what_the_codec_says(coded):
@@ -480,6 +497,43 @@ def test_an_unknown_suffix_is_refused_before_the_work(toy, coded):
     refused(run("decode", "a.dfc", "-o", "b.xyz"), "suffix .xyz is unknown")
     refused(run("sample", "-o", "b.xyz"), "suffix .xyz is unknown")
     assert toy.calls == []
+
+
+def test_live_writes_each_better_picture_whole(folder):
+    image = picture("L", 12, 9)
+    data = diffcodec.encode(image)
+    previews = list(diffcodec.decode_progressive(data))
+    result = run("decode", "-", "--live", "out.png", stdin=data)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        f"out.png: rung {p.rung}, {p.bytes_used:,} bytes" for p in previews
+    ]
+    assert same("out.png", image)
+    assert contents() == {"out.png"}
+
+
+def test_live_says_that_the_input_was_truncated(folder):
+    data = diffcodec.encode(picture("L", 12, 9))
+    result = run("decode", "-", "--live", "out.png", stdin=data[:70])
+    assert result.exit_code == 0
+    assert "truncated" in result.stderr
+    assert same("out.png", diffcodec.decode(data[:70]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-o", "b.png"], ["--bpp", "1"], ["--max-bytes", "9"], ["--detail", "sample"]],
+)
+def test_live_stands_alone(toy, coded, options):
+    refused(run("decode", "a.dfc", "--live", "out.png", *options), "--live", code=2)
+    assert contents() == {"a.dfc"}
+
+
+def test_live_refuses_what_cannot_be(toy, coded):
+    refused(run("decode", "a.dfc", "--live", "a.dfc"), "is an input")
+    refused(run("decode", "a.dfc", "--live", "x.xyz"), "suffix .xyz is unknown")
+    refused(run("decode", "missing.dfc", "--live", "x.png"), "cannot read missing.dfc:")
 
 
 # --- sample -------------------------------------------------------------------------------------
@@ -545,6 +599,26 @@ def test_info_against_the_original_adds_psnr(coded):
     assert table[2][-1] == "inf"
 
 
+def test_info_says_what_follows_the_end(coded, monkeypatch):
+    info = diffcodec.info(coded.read_bytes())
+    info.bytes += 1234
+    monkeypatch.setitem(vars(diffcodec), "info", lambda *_, **__: info)
+    assert "1,234 bytes after its end are ignored" in run("info", "a.dfc").stdout
+
+
+def test_info_as_json(folder):
+    image = picture("L", 12, 9)
+    image.save("a.png")
+    data = diffcodec.encode(image)
+    Path("a.dfc").write_bytes(data)
+    found = json.loads(run("info", "a.dfc", "--json").stdout)
+    assert found == asdict(diffcodec.info(data))
+    assert found["rungs"][-1]["bytes"] == len(data) == found["total_bytes"]
+    rungs = json.loads(run("info", "a.dfc", "--json", "--against", "a.png").stdout)["rungs"]
+    assert rungs[-1]["psnr"] is None
+    assert 5 < rungs[0]["psnr"] < rungs[-2]["psnr"] < 99
+
+
 @pytest.mark.parametrize(
     ("other", "found"),
     [
@@ -584,13 +658,17 @@ def training(folder, monkeypatch):
 
 def test_train_passes_its_budget_on(training):
     assert run("train", "photos", "model.pt", "--minutes", "1.5").exit_code == 0
-    options = ["--steps", "9", "--validation", "checks", "--device", "cpu"]
+    options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--task", "denoiser"]
     assert run("train", "photos", "model.pt", *options).exit_code == 0
     paths = (Path("photos"), Path("model.pt"))
     none = {"minutes": None, "steps": None, "validation": None, "device": None}
     assert training == [
-        ("train", paths, none | {"minutes": 1.5}),
-        ("train", paths, none | {"steps": 9, "validation": Path("checks"), "device": "cpu"}),
+        ("train", paths, none | {"task": "codec", "minutes": 1.5}),
+        (
+            "train",
+            paths,
+            none | {"steps": 9, "validation": Path("checks"), "device": "cpu", "task": "denoiser"},
+        ),
     ]
 
 
@@ -601,6 +679,7 @@ def test_train_passes_its_budget_on(training):
         ["photos", "model.pt", "--minutes", "1", "--steps", "1"],
         ["photos", "model.pt", "--minutes", "0"],
         ["photos", "model.pt", "--steps", "0"],
+        ["photos", "model.pt", "--steps", "9", "--task", "other"],
         ["missing", "model.pt", "--steps", "1"],
         ["photos", "checks", "--steps", "1"],
         ["photos", "model.pt", "--steps", "1", "--validation", "missing"],
@@ -645,15 +724,15 @@ def test_version_and_help():
     assert program("--version").stdout.split() == [b"diffcodec", diffcodec.__version__.encode()]
     result = program("--help")
     assert result.returncode == 0
-    for command in (b"encode", b"decode", b"sample", b"info", b"train", b"export"):
+    for command in (b"encode", b"decode", b"sample", b"info", b"preview", b"train", b"export"):
         assert command in result.stdout
         assert program(command.decode(), "--help").returncode == 0
 
 
-def test_help_does_not_load_torch_or_pillow():
+def test_help_does_not_load_torch():
     script = (
         "import sys; from diffcodec.cli import main; main(['encode', '--help'], standalone_mode=0);"
-        "print(sorted({'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'tqdm'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

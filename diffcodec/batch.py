@@ -1,0 +1,272 @@
+"""Many files: which they are, where their results go, and the work in several processes."""
+
+import glob
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Generator, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcodec.errors import DiffcodecError, ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from diffcodec import Info
+
+WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file and what is to be made of it."""
+
+    source: Path
+    target: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the target is newer than the source."""
+        try:
+            return self.target.stat().st_mtime > self.source.stat().st_mtime
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    `line` describes the result and `notes` what is odd about the source; `raw_bytes` are those
+    of the planes, `coded_bytes` those of the .dfc file. A task that failed has `error` only.
+    """
+
+    task: Task
+    line: str = ""
+    notes: tuple[str, ...] = ()
+    raw_bytes: int = 0
+    coded_bytes: int = 0
+    error: str | None = None
+
+
+Work = Callable[[Task], Outcome]
+
+
+def picture_suffixes() -> set[str]:
+    """The suffixes of the pictures that a folder is searched for: all that Pillow opens."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return {suffix for suffix, kind in known.items() if kind in Image.OPEN} - {".dfc"}
+
+
+def collect(
+    inputs: Iterable[str],
+    output: Path | None,
+    kinds: Collection[str],
+    suffix: str,
+    *,
+    recursive: bool,
+) -> list[Task]:
+    """The tasks of files, folders and patterns.
+
+    Args:
+        inputs: names of files; folders, which are searched for visible files with a suffix among
+            `kinds`; patterns as a shell knows them (`**` is any folders), likewise.
+        output: a folder that mirrors the tree below each folder, or below the fixed part of a
+            pattern; None puts results beside their sources.
+        suffix: the results' suffix.
+        recursive: whether the folders below a folder are searched too.
+
+    Raises ImageError for a folder or pattern with nothing in it.
+    """
+    tasks = []
+    for name in inputs:
+        root, found = _find(name, kinds, recursive)
+        for path in found:
+            place = path if output is None else output / path.relative_to(root)
+            tasks.append(Task(path, place.with_name(path.stem + suffix)))
+    return list(dict.fromkeys(tasks))
+
+
+def is_many(name: str) -> bool:
+    """Whether an input is a folder or a pattern."""
+    path = Path(name)
+    return path.is_dir() or (not path.exists() and not WILDCARDS.isdisjoint(name))
+
+
+def _find(name: str, kinds: Collection[str], recursive: bool) -> tuple[Path, list[Path]]:
+    """The root of a tree and the files in it that an input means."""
+    path = Path(name)
+    if not is_many(name):
+        return path.parent, [path]
+    if path.is_dir():
+        root, found = path, list(path.rglob("*") if recursive else path.glob("*"))
+    else:
+        fixed = takewhile(WILDCARDS.isdisjoint, path.parts)
+        root = Path(*fixed)
+        found = [Path(each) for each in glob.iglob(name, recursive=True)]  # noqa: PTH207
+    files = sorted(
+        file
+        for file in found
+        if file.suffix.lower() in kinds and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        hint = "" if recursive or not path.is_dir() else " itself; --recursive looks below it"
+        raise ImageError(f"there is nothing to do in {name}{hint}")
+    return root, files
+
+
+def encode_file(task: Task, **options: Any) -> Outcome:
+    """Encode a picture file, with the options of `diffcodec.encode`, and raise what it raises."""
+    import diffcodec
+    from diffcodec.imageio import read_image, write_atomically
+
+    start = time.perf_counter()
+    notes: list[str] = []
+    data = diffcodec.encode(read_image(task.source, notes.append), **options)
+    _make_room(task.target)
+    write_atomically(task.target, data)
+    line, raw = encoded(data, time.perf_counter() - start)
+    return Outcome(task, f"{task.target}: {line}", tuple(notes), raw, len(data))
+
+
+def encoded(data: bytes, seconds: float) -> tuple[str, int]:
+    """The line that describes a file just encoded, and the bytes of the picture's planes."""
+    import diffcodec
+
+    header = diffcodec.info(data, rungs=False)
+    pixels = header.width * header.height
+    raw = pixels * len(header.mode) * header.depth // 8  # a mode has a letter per plane
+    size = len(data)
+    rate = f"{8 * size / pixels:.3f} bpp, {raw / size:.2f}:1"
+    return f"{size:,} bytes, {rate}, {seconds:.1f} s", raw
+
+
+def decode_file(task: Task, **options: Any) -> Outcome:
+    """Decode a file, with the options of `diffcodec.decode`, and raise what it raises."""
+    import diffcodec
+    from diffcodec.imageio import write_image
+
+    start = time.perf_counter()
+    try:
+        data = task.source.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {task.source}: {error.strerror or error}") from error
+    header = diffcodec.info(data, rungs=False)
+    image = diffcodec.decode(data, **options)
+    _make_room(task.target)
+    write_image(image, task.target)
+    notes = () if header.complete else (truncated(str(task.source), header),)
+    raw = header.width * header.height * len(header.mode) * header.depth // 8
+    line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
+    return Outcome(task, line, notes, raw, len(data))
+
+
+def decoded(image: "Image.Image", seconds: float) -> str:
+    """The line that describes a picture just decoded."""
+    return f"{image.width}x{image.height} {image.mode}, {seconds:.1f} s"
+
+
+def truncated(source: str, header: "Info") -> str:
+    """What to say of a file that is not all there."""
+    return (
+        f"{source} is truncated, {header.bytes:,} of {header.total_bytes:,} bytes: "
+        "this is a preview"
+    )
+
+
+def _make_room(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def attempt(work: Work, task: Task) -> Outcome:
+    """Do a task; an error that has a sentence becomes its outcome."""
+    try:
+        return work(task)
+    except (DiffcodecError, OSError) as error:
+        name, sentence = str(task.source), str(error)
+        return Outcome(task, error=sentence if name in sentence else f"{name}: {sentence}")
+    except MemoryError:
+        return Outcome(task, error=f"{task.source} needs more memory than there is")
+
+
+def run(work: Work, tasks: list[Task], jobs: int) -> Generator[Outcome, None, None]:
+    """Do tasks, and yield their outcomes as they come.
+
+    With several jobs these are processes of one thread each. Closing the iterator, as an
+    interruption does, ends them without half-written files.
+    """
+    if jobs == 1:
+        yield from (attempt(work, task) for task in tasks)
+        return
+    # Forking a process that has used torch may hang its threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start) as pool:
+        futures = {pool.submit(_serve, work, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    source = futures[future].source
+                    yield Outcome(futures[future], error=f"{source}: a process was killed")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def run_on(work: Work, tasks: list[Task], scheduler: str) -> Generator[Outcome, None, None]:
+    """Do tasks on the workers of a Dask cluster, and yield their outcomes as they come.
+
+    The workers have diffcodec installed and see the files under the same absolute paths. Closing
+    the iterator takes back what is not being worked on. Raises DiffcodecError without Dask,
+    OSError if there is no such scheduler.
+    """
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise DiffcodecError(
+            "--scheduler needs Dask: install diffcodec with its extra `distributed`"
+        ) from error
+    places = [Task(task.source.absolute(), task.target.absolute()) for task in tasks]
+    with Client(scheduler) as client:
+        futures = {client.submit(attempt, work, task, pure=False): task for task in places}
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except KilledWorker:
+                    source = futures[future].source
+                    yield Outcome(futures[future], error=f"{source}: workers died of it")
+        finally:
+            client.cancel(list(futures))
+
+
+def _start() -> None:
+    """Make a worker use one thread and leave interruptions to its parent, which ends it."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit
+
+
+def _serve(work: Work, task: Task) -> Outcome:
+    try:
+        return attempt(work, task)
+    except SystemExit:  # temporary files are gone; the pool would go on with the next task
+        os._exit(1)

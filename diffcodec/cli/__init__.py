@@ -1,0 +1,25 @@
+"""The command line: arguments, progress bars and messages around the public API.
+
+Commands import what they need when they run, so that `diffcodec --help` does not wait for torch.
+"""
+
+import click
+
+from diffcodec import __version__
+from diffcodec.cli.coding import decode, encode, sample
+from diffcodec.cli.common import Commands
+from diffcodec.cli.looking import info, preview
+from diffcodec.cli.training import export, train
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="diffcodec", message="%(prog)s %(version)s")
+def main() -> None:
+    """Progressive, bit-for-bit lossless image coding with a diffusion model.
+
+    Every prefix of a .dfc file is a picture; the whole file is the original.
+    """
+
+
+for command in (encode, decode, sample, info, preview, train, export):
+    main.add_command(command)

@@ -1,0 +1,220 @@
+"""encode, decode and sample."""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diffcodec.cli.common import (
+    MODEL,
+    STANDARD,
+    Size,
+    at_most_one,
+    complain,
+    name_output,
+    open_input,
+    positive,
+    progress_bar,
+    read_bytes,
+    read_picture,
+    report,
+    spare_inputs,
+    write_picture,
+)
+from diffcodec.cli.many import Many
+from diffcodec.errors import ImageError
+
+
+def many_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of commands that take many files."""
+    for option in (
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Work on the cluster of this Dask scheduler, tcp://HOST:PORT.",
+        ),
+        click.option("--force", is_flag=True, help="Of many files, redo also those done before."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Work on so many files at a time, a process and a thread each.",
+        ),
+        click.option("--recursive", is_flag=True, help="Look below folders too."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.dfc]")
+@click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
+@click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
+@click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
+@many_files
+@MODEL
+def encode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    bpp: float | None,
+    max_bytes: int | None,
+    psnr: float | None,
+    recursive: bool,
+    jobs: int,
+    scheduler: str | None,
+    force: bool,
+    model: Path | None,
+) -> None:
+    """Encode pictures, losslessly unless a limit is given.
+
+    IN is a picture in any format that Pillow reads, a folder or a pattern of them, or - for
+    standard input. Of many files, those with a newer .dfc file are left out.
+    """
+    options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr) | {"model": model}
+    if Many.are(inputs):
+        from diffcodec import batch
+
+        many = Many(inputs, output, recursive, jobs, scheduler, force)
+        many.run(partial(batch.encode_file, **options), batch.picture_suffixes(), ".dfc")
+        return
+    target = name_output(inputs[0], output, ".dfc")
+    spare_inputs(target, inputs[0])
+    encode_one(inputs[0], target, options)
+
+
+def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
+    """Encode one picture and print its line."""
+    import diffcodec
+    from diffcodec.batch import encoded
+    from diffcodec.imageio import write_atomically
+
+    start = time.perf_counter()
+    image = read_picture(source)
+    with progress_bar(source) as progress:
+        data = diffcodec.encode(image, **options, progress=progress)
+    if output == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(Path(output), data)
+    report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="IN.dfc...")
+@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.png]")
+@click.option("--bpp", type=float, callback=positive, help="Use this many bits per pixel only.")
+@click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
+@click.option(
+    "--detail",
+    type=click.Choice(["mean", "sample"]),
+    default="mean",
+    show_default=True,
+    help="What a prefix leaves open: its expectation, or a sample of what it may have been.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@click.option(
+    "--live", metavar="OUT", help="Write OUT anew with each better picture while IN arrives."
+)
+@many_files
+@MODEL
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    bpp: float | None,
+    max_bytes: int | None,
+    detail: str,
+    seed: int,
+    live: str | None,
+    recursive: bool,
+    jobs: int,
+    scheduler: str | None,
+    force: bool,
+    model: Path | None,
+) -> None:
+    """Decode files, or as much of them as there is or as the limit allows.
+
+    IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
+    those with a newer picture are left out.
+    """
+    options = at_most_one(bpp=bpp, max_bytes=max_bytes)
+    if live is not None:
+        if len(inputs) > 1 or output is not None or bpp or max_bytes or detail != "mean":
+            raise click.UsageError("--live takes one input, and goes with --model only")
+        decode_live(inputs[0], live, model)
+        return
+    options |= {"detail": detail, "seed": seed, "model": model}
+    if Many.are(inputs):
+        from diffcodec import batch
+
+        many = Many(inputs, output, recursive, jobs, scheduler, force)
+        # Beside its source a picture may well be the original, and what is decoded a preview.
+        keep = output is None and not force
+        many.run(partial(batch.decode_file, **options), {".dfc"}, ".png", keep=keep)
+        return
+    decode_one(inputs[0], output, options)
+
+
+def decode_one(source: str, output: str | None, options: dict[str, Any]) -> None:
+    """Decode one file and print its line."""
+    import diffcodec
+    from diffcodec.batch import decoded, truncated
+    from diffcodec.imageio import check_suffix
+
+    target = name_output(source, output, ".png")
+    spare_inputs(target, source)
+    if target != STANDARD:
+        check_suffix(Path(target))
+        if output is None and Path(target).exists():
+            # It may well be the original, and what is decoded a mere preview.
+            raise ImageError(f"{target} exists: name it with -o to replace it")
+    start = time.perf_counter()
+    data = read_bytes(source)
+    header = diffcodec.info(data, rungs=False)
+    with progress_bar(source) as progress:
+        image = diffcodec.decode(data, **options, progress=progress)
+    write_picture(image, target)
+    if not header.complete:
+        complain(truncated(source, header))
+    report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)
+
+
+def decode_live(source: str, target: str, model: Path | None) -> None:
+    """Decode while the input arrives; `target` always holds the last picture whole."""
+    import diffcodec
+    from diffcodec.imageio import check_suffix
+
+    spare_inputs(target, source)
+    check_suffix(Path(target))
+    with open_input(source) as file:
+        for preview in diffcodec.decode_progressive(file, model=model):
+            write_picture(preview.image, target)
+            click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")
+    if not preview.complete:
+        complain(f"{source} is truncated: this is a preview")
+
+
+@click.command()
+@click.option("-o", "--output", required=True, help="File, or - for standard output.")
+@click.option("--size", type=Size(), default="256x256", show_default=True, help="In pixels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@MODEL
+def sample(output: str, size: tuple[int, int], seed: int, model: Path | None) -> None:
+    """Draw a picture from the model: what it takes pictures to look like."""
+    import diffcodec
+    from diffcodec.imageio import check_suffix
+
+    if output != STANDARD:
+        check_suffix(Path(output))
+    start = time.perf_counter()
+    with progress_bar("sample") as progress:
+        image = diffcodec.sample(*size, seed=seed, model=model, progress=progress)
+    write_picture(image, output)
+    seconds = time.perf_counter() - start
+    report(f"{output}: {image.width}x{image.height} {image.mode}, {seconds:.1f} s", output)

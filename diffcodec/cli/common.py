@@ -1,0 +1,156 @@
+"""What the commands share: errors, options, progress bars, reading and writing."""
+
+import contextlib
+import io
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from diffcodec.errors import DiffcodecError, ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+STANDARD = "-"  # standard input or output
+
+
+class Commands(click.Group):
+    """Ends a command that fails with one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command: 1 for an error that has a sentence, 130 for an interruption."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            ctx.exit(130)
+        except BrokenPipeError:
+            raise  # the reader of our output left: click ends quietly
+        except (DiffcodecError, OSError) as error:
+            complain(str(error))
+            ctx.exit(1)
+
+
+class Size(click.ParamType):
+    """A picture's size in pixels, WIDTHxHEIGHT."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return (width, height)."""
+        if isinstance(value, tuple):
+            return value
+        width, _, height = value.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            self.fail(f"{value!r} is not a size such as 640x480", param, ctx)
+        return int(width), int(height)
+
+
+def positive(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Refuse zero, negative numbers, infinity and NaN."""
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value} is not a positive number")
+    return value
+
+
+def complain(message: str) -> None:
+    """Say something on standard error."""
+    click.echo(f"diffcodec: {message}", err=True)
+
+
+def at_most_one(**limits: float | None) -> dict[str, Any]:
+    """Return the limits as they are, once it is sure that they do not compete."""
+    if sum(limit is not None for limit in limits.values()) > 1:
+        names = ", ".join("--" + name.replace("_", "-") for name in limits)
+        raise click.UsageError(f"give at most one of {names}")
+    return limits
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error if that is a terminal; yields what takes the fraction done."""
+    from tqdm import tqdm
+
+    with tqdm(
+        total=1.0,
+        desc=title,
+        leave=False,
+        mininterval=0,
+        disable=None,
+        bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining}",
+    ) as bar:
+        yield lambda fraction: bar.update(fraction - bar.n)
+
+
+def open_input(source: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a file or standard input for reading. Raises DiffcodecError if that fails."""
+    if source == STANDARD:
+        return contextlib.nullcontext(sys.stdin.buffer)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise DiffcodecError(f"cannot read {source}: {error.strerror}") from error
+
+
+def read_bytes(source: str) -> bytes:
+    """Read a file or standard input."""
+    with open_input(source) as file:
+        return file.read()
+
+
+def read_picture(source: str) -> "Image.Image":
+    """Read a picture from a file or standard input."""
+    from diffcodec.imageio import read_image
+
+    return read_image(
+        io.BytesIO(read_bytes(source)) if source == STANDARD else Path(source), complain
+    )
+
+
+def write_picture(image: "Image.Image", output: str) -> None:
+    """Write a picture to a file or standard output."""
+    from diffcodec.imageio import write_image
+
+    write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
+
+
+def name_output(source: str, output: str | None, suffix: str) -> str:
+    """Where the result of `source` goes: `output`, a file in that folder, or beside `source`."""
+    path = Path(source)
+    if output is None:
+        return STANDARD if source == STANDARD else str(path.parent / (path.stem + suffix))
+    if output != STANDARD and Path(output).is_dir():
+        if source == STANDARD:
+            raise click.UsageError("standard input has no name: -o must be a file, not a folder")
+        return str(Path(output) / (path.stem + suffix))
+    return output
+
+
+def spare_inputs(output: str, *sources: str) -> None:
+    """Raise ImageError if writing `output` would destroy one of the inputs."""
+    for source in sources:
+        if (
+            STANDARD not in (source, output)
+            and Path(output).exists()
+            and Path(source).exists()
+            and Path(output).samefile(source)
+        ):
+            raise ImageError(f"{output} is an input: name another output with -o")
+
+
+def report(line: str, output: str) -> None:
+    """Print a result; on standard error if standard output carries the data."""
+    click.echo(line, err=output == STANDARD)
+
+
+MODEL = click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    help="A model file of your own, as `diffcodec export` writes it.",
+)

@@ -1,0 +1,95 @@
+"""info and preview."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from diffcodec.cli.common import MODEL, read_bytes, read_picture, report, spare_inputs
+from diffcodec.errors import ImageError
+
+if TYPE_CHECKING:
+    import diffcodec
+
+
+@click.command()
+@click.argument("source", metavar="IN.dfc")
+@click.option("--against", metavar="ORIGINAL", help="Print each rung's PSNR against this picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@MODEL
+def info(source: str, against: str | None, as_json: bool, model: Path | None) -> None:
+    """Print what a file holds, and the bytes at which each rung ends."""
+    import diffcodec
+
+    data = read_bytes(source)
+    quality = None
+    if against is not None:
+        quality = rung_psnr(data, against, model)
+    found = diffcodec.info(data, model=model)
+    (print_json if as_json else print_table)(found, quality)
+
+
+def print_json(found: "diffcodec.Info", quality: dict[int, float] | None) -> None:
+    """Print an Info and the PSNR of its rungs; infinity, which JSON lacks, is null."""
+    fields = asdict(found)
+    if quality is not None:
+        for rung in fields["rungs"]:
+            value = quality.get(rung["rung"], math.inf)
+            rung["psnr"] = None if math.isinf(value) else round(value, 3)
+    click.echo(json.dumps(fields, indent=2))
+
+
+def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> None:
+    """Print an Info and the PSNR of its rungs for people."""
+    pixels = found.width * found.height
+    state = f"complete, {found.bytes:,} bytes"
+    if not found.complete:
+        state = f"truncated, {found.bytes:,} of {found.total_bytes:,} bytes"
+    fields = {
+        "picture": f"{found.width}x{found.height} {found.mode}" + ", 16 bits" * (found.depth == 16),
+        "model": found.model,
+        "checksum": f"{found.checksum:08x}",
+        "coding": "lossless" if found.lossless else "lossy",
+        "file": f"{state}, {8 * min(found.bytes, found.total_bytes) / pixels:.3f} bpp",
+    }
+    if found.bytes > found.total_bytes:
+        fields["note"] = f"{found.bytes - found.total_bytes:,} bytes after its end are ignored"
+    for label, value in fields.items():
+        click.echo(f"{label:<9}{value}")
+    click.echo("\nrung       bytes      bpp" + ("     PSNR" if quality is not None else ""))
+    for rung in found.rungs:
+        line = f"{rung.rung:>4}{rung.bytes:>12,}{rung.bpp:>9.3f}"
+        if quality is not None:
+            line += f"{quality[rung.rung]:>9.2f}" if rung.rung in quality else f"{'-':>9}"
+        click.echo(line)
+
+
+def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]:
+    """PSNR in dB at the end of each rung; ImageError unless `against` is of the same kind."""
+    import diffcodec
+    from diffcodec.quality import psnr
+
+    original = read_picture(against)
+    try:
+        return {
+            preview.rung: psnr(preview.image, original)
+            for preview in diffcodec.decode_progressive(data, model=model)
+        }
+    except ImageError as error:
+        raise ImageError(f"{against}: {error}") from error
+
+
+@click.command()
+@click.argument("source", metavar="IN.dfc")
+@click.option("-o", "--output", required=True, help="A .html, .gif, .webp or .png file.")
+@MODEL
+def preview(source: str, output: str, model: Path | None) -> None:
+    """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
+    from diffcodec import viewer
+
+    spare_inputs(output, source)
+    viewer.write(read_bytes(source), Path(output), title=Path(source).name, model=model)
+    report(f"{output}: {Path(output).stat().st_size:,} bytes", output)

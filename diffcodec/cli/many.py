@@ -1,0 +1,134 @@
+"""Many files in one run: which are left out, the bar, the summary, the failures."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from diffcodec.cli.common import STANDARD, complain
+
+if TYPE_CHECKING:
+    from diffcodec.batch import Outcome, Task, Work
+
+
+@dataclass
+class Many:
+    """The arguments that a command got for many files."""
+
+    inputs: tuple[str, ...]
+    output: str | None
+    recursive: bool
+    jobs: int
+    scheduler: str | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.jobs > 1:
+            raise click.UsageError("give at most one of --jobs, --scheduler")
+
+    @staticmethod
+    def are(inputs: tuple[str, ...]) -> bool:
+        """Whether the inputs are more than one file."""
+        from diffcodec.batch import is_many
+
+        return len(inputs) > 1 or is_many(inputs[0])
+
+    def run(self, work: "Work", kinds: Collection[str], suffix: str, *, keep: bool = False) -> None:
+        """Do the work on all files, then exit with 1 if some of them failed.
+
+        `kinds` are the suffixes that a folder is searched for and `suffix` that of the results.
+        With `keep`, results that are there already are not replaced.
+        """
+        from diffcodec import batch
+
+        tasks = self._tasks(kinds, suffix)
+        todo = tasks if self.force else [task for task in tasks if not task.done]
+        refused = _refused(todo, {task.source.resolve() for task in tasks}, keep=keep)
+        todo = [task for task in todo if task not in refused]
+        outcomes = [batch.Outcome(task, error=error) for task, error in refused.items()]
+        start = time.perf_counter()
+        if todo:
+            if self.scheduler is None:
+                running = batch.run(work, todo, self.jobs)
+            else:
+                running = batch.run_on(work, todo, self.scheduler)
+            with contextlib.closing(running) as results:
+                outcomes += self._watch(results, len(todo))
+        seconds = time.perf_counter() - start
+        click.echo(_summary(outcomes, len(tasks) - len(todo) - len(refused), seconds))
+        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+        for failure in failures:
+            complain(failure)
+        if failures:
+            click.get_current_context().exit(1)
+
+    def _tasks(self, kinds: Collection[str], suffix: str) -> list["Task"]:
+        from diffcodec.batch import collect, is_many
+
+        if STANDARD in self.inputs:
+            raise click.UsageError("standard input cannot be one of several inputs")
+        folder = None if self.output is None else Path(self.output)
+        # A folder is made for a tree; for plain files a missing one may be a slip.
+        made = any(map(is_many, self.inputs)) and self.output != STANDARD
+        if folder is not None and not folder.is_dir() and (folder.exists() or not made):
+            raise click.UsageError(f"with several inputs, -o must be a folder: {folder} is none")
+        tasks = collect(self.inputs, folder, kinds, suffix, recursive=self.recursive)
+        targets = [task.target for task in tasks]
+        if len(set(targets)) < len(targets):
+            twice = next(target for target in targets if targets.count(target) > 1)
+            raise click.UsageError(f"several inputs would be written to {twice}")
+        return tasks
+
+    def _watch(self, results: Iterator["Outcome"], total: int) -> list["Outcome"]:
+        """Print lines and notes as outcomes come, under a bar where there is a terminal."""
+        from tqdm import tqdm
+
+        outcomes = []
+        start = time.perf_counter()
+        with tqdm(total=total, unit="file", leave=False, disable=None, dynamic_ncols=True) as bar:
+            for outcome in results:
+                outcomes.append(outcome)
+                for note in outcome.notes:
+                    tqdm.write(f"diffcodec: {note}", file=sys.stderr)
+                if outcome.error is None:
+                    tqdm.write(outcome.line, file=sys.stdout)
+                bar.set_postfix_str(_rates(outcomes, time.perf_counter() - start), refresh=False)
+                bar.update()
+        return outcomes
+
+
+def _refused(tasks: list["Task"], inputs: set[Path], *, keep: bool) -> dict["Task", str]:
+    """Tasks that would destroy what they must not, and why."""
+    refused = {}
+    for task in tasks:
+        if task.target.resolve() in inputs:
+            refused[task] = f"{task.target} is an input: name a folder with -o"
+        elif keep and task.target.exists():
+            refused[task] = f"{task.target} exists: --force replaces it"
+    return refused
+
+
+def _rates(outcomes: list["Outcome"], seconds: float) -> str:
+    """Ratio and throughput so far."""
+    raw = sum(outcome.raw_bytes for outcome in outcomes)
+    coded = sum(outcome.coded_bytes for outcome in outcomes)
+    return f"{raw / coded:.2f}:1, {raw / 1e6 / seconds:.2f} MB/s" if coded else ""
+
+
+def _summary(outcomes: list["Outcome"], skipped: int, seconds: float) -> str:
+    """One line on all files."""
+    done = sum(outcome.error is None for outcome in outcomes)
+    parts = [f"{done} done"]
+    if skipped:
+        parts.append(f"{skipped} done before")
+    if len(outcomes) > done:
+        parts.append(f"{len(outcomes) - done} failed")
+    line = ", ".join(parts)
+    if done:
+        line += f": {_rates(outcomes, seconds)}"
+    return f"{line}, {seconds:.1f} s"

@@ -1,0 +1,54 @@
+"""train and export."""
+
+from pathlib import Path
+
+import click
+
+from diffcodec.cli.common import at_most_one, positive, spare_inputs
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("data", type=FOLDER)
+@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--task",
+    type=click.Choice(["codec", "denoiser"]),
+    default="codec",
+    show_default=True,
+    help="The codec's conditionals, or the denoiser that prefixes are shown through.",
+)
+@click.option("--minutes", type=float, callback=positive, help="Stop after so many minutes.")
+@click.option("--steps", type=click.IntRange(min=1), help="Stop after so many steps.")
+@click.option("--validation", type=FOLDER, help="Pictures to measure on, now and then.")
+@click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
+def train(
+    data: Path,
+    checkpoint: Path,
+    task: str,
+    minutes: float | None,
+    steps: int | None,
+    validation: Path | None,
+    device: str | None,
+) -> None:
+    """Train a network on the pictures in DATA; resume if CHECKPOINT exists."""
+    budget = at_most_one(minutes=minutes, steps=steps)
+    if minutes is None and steps is None:
+        raise click.UsageError("give --minutes or --steps")
+    from diffcodec import training
+
+    training.train(data, checkpoint, task=task, **budget, validation=validation, device=device)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--calibration", type=FOLDER, required=True, help="Pictures that set the ranges.")
+@click.option("--validation", type=FOLDER, help="Pictures to measure on.")
+def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | None) -> None:
+    """Turn CHECKPOINT into OUT, the exact network that the codec runs."""
+    spare_inputs(str(out), str(checkpoint))
+    from diffcodec import training
+
+    training.export(checkpoint, out, calibration=calibration, validation=validation)

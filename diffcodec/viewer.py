@@ -1,0 +1,165 @@
+"""How a picture sharpens with its bytes: a page to play with, an animation, a contact sheet."""
+
+import base64
+import html
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from diffcodec.api import decode_progressive
+from diffcodec.errors import ImageError
+from diffcodec.imageio import write_atomically
+from diffcodec.quality import psnr
+
+TEMPLATE = Path(__file__).with_name("viewer.html")
+
+SIDE = 1600
+"""Longest side of the pictures that are shown; larger ones are reduced."""
+
+FRAME_MS, LAST_MS = 400, 2000
+"""How long an animation shows its frames, and the last one."""
+
+COLUMNS, THUMBNAIL, GAP = 4, 320, 12
+"""Contact sheet: columns, longest side of a thumbnail and spaces, in pixels."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the first `bytes` of a file show, and its PSNR (dB) against the last picture."""
+
+    bytes: int
+    bpp: float
+    psnr: float
+    image: Image.Image
+
+    @property
+    def label(self) -> str:
+        """What stands below the picture."""
+        quality = "final" if math.isinf(self.psnr) else f"{self.psnr:.1f} dB"
+        return f"{self.bytes:,} bytes · {self.bpp:.2f} bpp · {quality}"
+
+
+def write(data: bytes, path: Path, title: str = "", model: Path | None = None) -> None:
+    """Write what the suffix of `path` asks for: .html, .gif, .webp or .png (a contact sheet).
+
+    `title` stands over the page. Raises ImageError for other suffixes or if the file cannot be
+    written, and what `decode_progressive` raises.
+    """
+    writers = {".html": _page, ".gif": _gif, ".webp": _webp, ".png": _sheet}
+    if path.suffix.lower() not in writers:
+        raise ImageError(f"cannot write {path}: a preview is one of {' '.join(writers)}")
+    write_atomically(path, writers[path.suffix.lower()](frames(data, model), title))
+
+
+def frames(data: bytes, model: Path | None = None) -> list[Frame]:
+    """The pictures at the ends of the rungs of a file; of several at one byte, the last.
+
+    Raises as `decode_progressive` does.
+    """
+    previews = {p.bytes_used: p.image for p in decode_progressive(data, model=model)}
+    last = previews[max(previews)]
+    pixels = last.width * last.height
+    return [
+        Frame(used, 8 * used / pixels, psnr(image, last), image)
+        for used, image in sorted(previews.items())
+    ]
+
+
+def _page(shown: list[Frame], title: str) -> bytes:
+    """One HTML page that needs nothing else."""
+    last = shown[-1]
+    width, height = _reduced(last).size
+    content = {
+        "pixels": last.image.width * last.image.height,
+        "width": width,
+        "height": height,
+        "frames": [
+            {
+                "bytes": frame.bytes,
+                "psnr": None if math.isinf(frame.psnr) else frame.psnr,  # JSON has no infinity
+                "src": _data_uri(_reduced(frame)),
+            }
+            for frame in shown
+        ],
+    }
+    text = TEMPLATE.read_text(encoding="utf-8").replace("{{content}}", json.dumps(content))
+    return text.replace("{{title}}", html.escape(title)).encode()
+
+
+def _data_uri(image: Image.Image) -> str:
+    """The picture itself, without loss: lossy WebP would halve the resolution of its colours."""
+    stream = io.BytesIO()
+    options: dict[str, Any] = {}
+    if image.info.get("icc_profile"):
+        options["icc_profile"] = image.info["icc_profile"]
+    image.save(stream, "WEBP", lossless=True, **options)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _reduced(frame: Frame) -> Image.Image:
+    """The frame's picture as a screen shows it: 8 bits per sample, and no larger than SIDE."""
+    image = frame.image
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if max(image.size) > SIDE:
+        image = image.copy()
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def _gif(shown: list[Frame], _: str) -> bytes:
+    return _animation(shown, "GIF", {})
+
+
+def _webp(shown: list[Frame], _: str) -> bytes:
+    return _animation(shown, "WEBP", {"lossless": True})
+
+
+def _animation(shown: list[Frame], format: str, options: dict[str, Any]) -> bytes:
+    """The pictures one after the other, without end."""
+    mode = "RGBA" if shown[0].image.mode.endswith("A") else "RGB"
+    first, *rest = [_reduced(frame).convert(mode) for frame in shown]
+    stream = io.BytesIO()
+    first.save(
+        stream,
+        format,
+        save_all=True,
+        append_images=rest,
+        duration=[FRAME_MS] * len(rest) + [LAST_MS],
+        loop=0,
+        **options,
+    )
+    return stream.getvalue()
+
+
+def _sheet(shown: list[Frame], _: str) -> bytes:
+    """All pictures in rows, each with its label below."""
+    font = ImageFont.load_default(13)
+    scale = THUMBNAIL / max(shown[-1].image.size)
+    width, height = (max(1, round(scale * side)) for side in shown[-1].image.size)
+    cell = max(width, math.ceil(max(font.getlength(frame.label) for frame in shown)))
+    columns = min(COLUMNS, len(shown))
+    line = 22
+    size = (
+        GAP + columns * (cell + GAP),
+        GAP + math.ceil(len(shown) / columns) * (height + line + GAP),
+    )
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    # Enlarged pictures show their pixels as they are.
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    for number, frame in enumerate(shown):
+        left = GAP + number % columns * (cell + GAP)
+        top = GAP + number // columns * (height + line + GAP)
+        picture = _reduced(frame).convert("RGBA").resize((width, height), resample)
+        sheet.paste(picture, (left, top), picture)
+        draw.text((left, top + height + 4), frame.label, "#333", font)
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()

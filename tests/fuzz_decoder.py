@@ -1,0 +1,228 @@
+"""A fuzzer of the decoder: hostile files end in a picture or a DiffcodecError, never else.
+
+    python tests/fuzz_decoder.py --minutes 10
+
+Files are changed both blindly and below the checksum: header fields that agree with each other
+around a stream that is damaged, foreign or random. What a file costs is held to the size that
+its header declares. A file that breaks the rules is kept in tests/corpus, which every run, and
+the short one in the test suite, starts from.
+"""
+
+import argparse
+import hashlib
+import io
+import sys
+import time
+import zlib
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import diffcodec
+from diffcodec import api, bitstream
+from diffcodec.errors import DiffcodecError
+from diffcodec.quantized import model
+
+CORPUS = Path(__file__).parent / "corpus"
+
+FILES = 20
+"""How many files a seed makes."""
+
+MAX_PIXELS = 1 << 9
+"""The size limit is lowered to this: a larger picture is only slower."""
+
+MAX_METADATA = 1 << 12
+
+DECISIONS_PER_PIXEL, DECISIONS = 150, 1000
+"""A decoder reads at most so many bits: 28 planes of 4 samples, and the wakes of the levels."""
+
+
+def corpus() -> list[bytes]:
+    """The kept files, made to name the present model."""
+    files = [path.read_bytes() for path in sorted(CORPUS.glob("*.dfc"))]
+    return [data[:4] + model.load().id + data[8:] for data in files]
+
+
+def parts(data: bytes) -> tuple[bitstream.Header, bytes, bytes]:
+    """Header, stream and what follows."""
+    header, start = bitstream.read_header(data)
+    end = start + header.stream_bytes
+    return header, data[start:end], data[end:]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """Bytes with a few changed, cut out, put in or repeated."""
+    result = bytearray(data)
+    for _ in range(draw(st.integers(0, 4))):
+        place = draw(st.integers(0, len(result)))
+        kind = draw(st.sampled_from(["flip", "cut", "insert", "repeat", "end"]))
+        if kind == "flip" and place < len(result):
+            result[place] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "cut":
+            del result[place : place + draw(st.integers(1, 9))]
+        elif kind == "insert":
+            result[place:place] = draw(st.binary(min_size=1, max_size=9))
+        elif kind == "repeat":
+            result[place:place] = result[place : place + draw(st.integers(1, 30))]
+        elif kind == "end":
+            del result[place:]
+    return bytes(result)
+
+
+@st.composite
+def hostile(draw: st.DrawFn) -> bytes:
+    """A file made from one of the corpus."""
+    data = draw(st.sampled_from(corpus()))
+    try:
+        header, stream, rest = parts(data)
+    except DiffcodecError:
+        return draw(damaged(data))
+    if draw(st.integers(0, 3)) == 0:
+        return draw(damaged(data))
+    sizes = st.integers(1, 30) | st.sampled_from([1, 2, 17, 64, 512, 1 << 27])
+    if draw(st.booleans()):
+        header = replace(
+            header,
+            width=draw(sizes),
+            height=draw(sizes),
+            mode=draw(st.sampled_from(bitstream.MODES)),
+            depth=draw(st.sampled_from([8, 16])),
+            lossless=draw(st.booleans()),
+            has_metadata=draw(st.booleans()),
+        )
+    stream = draw(damaged(stream) | st.binary(max_size=80))
+    header = replace(header, stream_bytes=len(stream))
+    if header.width * header.height <= MAX_PIXELS and draw(st.booleans()):
+        header = with_checksum(header, stream)
+    rest = draw(st.just(rest) | damaged(rest) | metadata())
+    data = bitstream.write_header(header) + stream + rest
+    return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
+
+
+@st.composite
+def metadata(draw: st.DrawFn) -> bytes:
+    """Metadata that unpack to anything, also to more than they may."""
+    raw = draw(st.binary(max_size=30) | st.just(b"\xff" * (MAX_METADATA + 100)))
+    packed = zlib.compress(raw)
+    length = draw(st.just(len(packed)) | st.integers(0, 127))
+    return bytes([length]) + packed
+
+
+def with_checksum(header: bitstream.Header, stream: bytes) -> bitstream.Header:
+    """The header with the checksum of what the stream tells, so that no check rejects it."""
+    with suppress(DiffcodecError):
+        states = api._decode(model.load(), header, api._decoder(header, stream))
+        return replace(header, checksum=api._checksum(header, states))
+    return header
+
+
+@contextmanager
+def limits():
+    """Lower the limits, and count the bits that decoders read."""
+    read = [0]
+
+    class Counting(api.RangeDecoder):
+        def code(self, probabilities, truth=None):
+            read[0] += len(probabilities)
+            return super().code(probabilities, truth)
+
+    with (
+        mock.patch.object(bitstream, "MAX_PIXELS", MAX_PIXELS),
+        mock.patch.object(bitstream, "MAX_METADATA", MAX_METADATA),
+        mock.patch.object(api, "RangeDecoder", Counting),
+    ):
+        yield read
+
+
+class Slow(io.BytesIO):
+    """A source that delivers a few bytes at a time."""
+
+    def seekable(self):
+        return False
+
+    def read1(self, size=-1):
+        return super().read1(97)
+
+
+def check(data: bytes) -> None:
+    """Raise AssertionError, or what came out, if a file breaks the rules."""
+    declared = 0
+    with suppress(DiffcodecError):
+        header, _ = bitstream.read_header(data)
+        declared = header.width * header.height
+    acts = {
+        "decode": lambda: diffcodec.decode(data).size,
+        "sample": lambda: diffcodec.decode(data, detail="sample").size,
+        "rung": lambda: diffcodec.decode(data, rung=6).size,
+        "info": lambda: diffcodec.info(data),
+        "progressive": lambda: [p.bytes_used for p in diffcodec.decode_progressive(data)],
+    }
+    for name, act in acts.items():
+        with limits() as read, suppress(DiffcodecError):
+            act()
+        if declared > MAX_PIXELS:
+            assert read[0] == 0, f"{name} worked on a picture beyond the limit"
+        assert read[0] <= DECISIONS_PER_PIXEL * declared + DECISIONS, f"{name} read {read[0]} bits"
+    with limits():
+        assert shown(Slow(data)) == shown(data)
+    with limits(), suppress(OSError), Image.open(io.BytesIO(data)) as image:
+        image.load()
+
+
+def shown(source):
+    """The pictures that a source gives, or None if it ends with an error."""
+    try:
+        return [(p.image.mode, p.image.tobytes()) for p in diffcodec.decode_progressive(source)]
+    except DiffcodecError:
+        return None
+
+
+def run(examples: int, number: int) -> None:
+    """Check so many files; the number decides which. Keeps the file that fails."""
+    last = [b""]
+
+    @seed(number)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(hostile())
+    def fuzz(data: bytes) -> None:
+        last[0] = data
+        check(data)
+
+    try:
+        fuzz()
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            name = hashlib.sha256(last[0]).hexdigest()[:12]
+            (CORPUS / f"{name}.dfc").write_bytes(last[0])
+        raise
+
+
+def main() -> None:
+    """Fuzz until the time is over."""
+    parser = argparse.ArgumentParser(description="Fuzz the decoder.")
+    parser.add_argument("--minutes", type=float, default=1)
+    parser.add_argument("--seed", type=int, default=None, help="first seed; by default the clock's")
+    options = parser.parse_args()
+    number = time.time_ns() // 1_000_000 if options.seed is None else options.seed
+    for data in corpus():
+        check(data)
+    end = time.monotonic() + 60 * options.minutes
+    while time.monotonic() < end:
+        run(FILES, number)
+        print(f"seed {number}: {FILES} files, no complaints", file=sys.stderr)
+        number += 1
+
+
+if __name__ == "__main__":
+    main()
