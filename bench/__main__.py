@@ -1,70 +1,97 @@
-"""The command line: `python -m bench lossless|rd|speed --data DIR [--out DIR]`."""
+"""The command line: `python -m bench lossless|rd|progressive|speed|report`."""
 
-from collections.abc import Callable
+import functools
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from bench import catalogue, report
 from bench import lossless as lossless_run
+from bench import progressive as progressive_run
 from bench import rd as rd_run
 from bench import speed as speed_run
-from bench.codecs import LOSSLESS
-from bench.pictures import find
+from bench.codecs import Named
+from bench.metrics import METRICS
+from bench.pictures import Picture, find
+from bench.results import Document
+from bench.sheet import sheet
+
+N = TypeVar("N", bound=Named)
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure diffcodec and its peers on the same pictures, in the same run."""
 
 
-def _pictures_and_out(command: Callable[..., None]) -> Callable[..., Any]:
-    """Add the options that every measurement shares."""
-    for option in (
-        click.option(
-            "--out",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder for the JSON (and plots) of this run.",
-        ),
-        click.option(
-            "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
-        ),
-        click.option(
-            "--tiles",
-            type=click.IntRange(1),
-            metavar="SIDE",
-            help="Cut each picture, row by row, into squares of this side.",
-        ),
-        click.option(
-            "--data",
-            required=True,
-            type=click.Path(exists=True, path_type=Path),
-            help="A folder of pictures, or one picture.",
-        ),
-    ):
-        command = option(command)
-    return command
+def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
+    """Give a command the options that every measurement shares, and keep and print its document.
+
+    The command takes the pictures, the names of the codecs to measure, and the folder for results.
+    """
+
+    @functools.wraps(command)
+    def run(
+        data: Path, limit: int | None, tiles: int | None, out: Path | None, **options: Any
+    ) -> None:
+        document = command(find(data, tiles, limit), out=out, **options)
+        if out is not None:
+            report.keep(document, out)
+        click.echo(report.tables(document))
+
+    names = click.option(
+        "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
+    )
+    folder = click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder for JSON, CSV and plots; a run that was interrupted goes on from there.",
+    )
+    limit = click.option(
+        "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
+    )
+    tiles = click.option(
+        "--tiles",
+        type=click.IntRange(1),
+        metavar="SIDE",
+        help="Cut each picture, row by row, into squares of this side.",
+    )
+    data = click.option(
+        "--data",
+        required=True,
+        type=click.Path(exists=True, path_type=Path),
+        help="A folder of pictures, or one picture.",
+    )
+    return data(tiles(limit(folder(names(run)))))
 
 
-@main.command()
-@_pictures_and_out
-@click.option(
-    "--codec",
-    "names",
-    multiple=True,
-    type=click.Choice([codec.name for codec in LOSSLESS]),
-    help="Measure this codec only (may be repeated).",
+JOBS = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    help="Processes, each of one thread.  [the CPU's cores]",
 )
-def lossless(
-    data: Path, tiles: int | None, limit: int | None, out: Path | None, names: tuple[str, ...]
-) -> None:
-    """Lossless file sizes; every file is decoded and compared with its original."""
-    chosen = [codec for codec in LOSSLESS if not names or codec.name in names]
-    click.echo(lossless_run.run(find(data, tiles, limit), chosen, out))
 
 
 @main.command()
-@_pictures_and_out
+@measurement
+@JOBS
+def lossless(
+    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
+) -> Document:
+    """Lossless file sizes; every file is decoded and compared with its original."""
+    codecs = chosen(catalogue.lossless_codecs(), names)
+    return lossless_run.run(pictures, codecs, cache(out), jobs)
+
+
+@main.command()
+@measurement
+@JOBS
 @click.option(
     "--cuts",
     type=click.IntRange(0),
@@ -72,17 +99,93 @@ def lossless(
     show_default=True,
     help="diffcodec prefixes to decode between each two rungs.",
 )
-def rd(data: Path, tiles: int | None, limit: int | None, out: Path | None, cuts: int) -> None:
-    """Bits at equal PSNR: prefixes of diffcodec's one lossless file against JPEG 2000."""
-    click.echo(rd_run.run(find(data, tiles, limit), rd_run.curves(cuts), out))
+@click.option(
+    "--psnr-only", is_flag=True, help="Leave out MS-SSIM and SSIMULACRA 2, which take most time."
+)
+@click.option(
+    "--published",
+    type=_FILE,
+    multiple=True,
+    help="A result file of CompressAI's for the same pictures, to state beside the measured.",
+)
+def rd(
+    pictures: list[Picture],
+    names: tuple[str, ...],
+    out: Path | None,
+    jobs: int,
+    cuts: int,
+    psnr_only: bool,
+    published: tuple[Path, ...],
+) -> Document:
+    """Prefixes of diffcodec's one lossless file against the peers' files for each rate."""
+    codecs = chosen(catalogue.rd_codecs(cuts), names)
+    metrics = [m for m in METRICS if not psnr_only or m.name.startswith("psnr")]
+    return rd_run.run(pictures, codecs, metrics, published, cache(out), jobs)
 
 
 @main.command()
-@_pictures_and_out
+@measurement
+@JOBS
+def progressive(
+    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
+) -> Document:
+    """What one file shows after so many bytes; with --out, also as a sheet of pictures."""
+    codecs = chosen(catalogue.progressive_codecs(), names)
+    document = progressive_run.run(pictures, codecs, cache(out), jobs)
+    if out is not None:
+        measured = [codec for codec in codecs if codec.name in document["codecs"]]
+        sheet(progressive_run.shown(pictures[0], measured)).save(out / "progressive-pictures.png")
+    return document
+
+
+@main.command()
+@measurement
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
-def speed(data: Path, tiles: int | None, limit: int | None, out: Path | None, runs: int) -> None:
-    """Seconds and peak memory of encode and decode as whole processes, start-up included."""
-    click.echo(speed_run.run(find(data, tiles, limit), runs, out))
+@click.option(
+    "--sizes",
+    default="",
+    metavar="MP,MP...",
+    help="Measure the first picture at these sizes, in megapixels; whole processes only.",
+)
+def speed(
+    pictures: list[Picture], names: tuple[str, ...], out: Path | None, runs: int, sizes: str
+) -> Document:
+    """Seconds and peak memory of encode and decode, as whole processes and warm."""
+    try:
+        megapixels = [float(size) for size in sizes.split(",") if size]
+    except ValueError as error:
+        raise click.BadParameter(f"{sizes} is not a list of numbers") from error
+    return speed_run.run(pictures, chosen(catalogue.lossless_codecs(), names), megapixels, runs)
+
+
+@main.command("report")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder with the results.",
+)
+@click.option("--readme", type=_FILE, help="Renew the tables in this Markdown file as well.")
+def write_report(out: Path, readme: Path | None) -> None:
+    """Write OUT/report.md from the runs in OUT."""
+    if readme is not None:
+        click.echo(f"{report.refresh(readme, out)} tables renewed in {readme.name}")
+    if any((out / f"{kind}.json").exists() for kind in report.TABLES):
+        click.echo(report.write(out))
+
+
+def chosen(codecs: Sequence[N], names: Sequence[str]) -> list[N]:
+    """Those codecs that were named, all if none was; raises BadParameter for an unknown name."""
+    known = [codec.name for codec in codecs]
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name} is none of {', '.join(known)}")
+    return [codec for codec in codecs if not names or codec.name in names]
+
+
+def cache(out: Path | None) -> Path | None:
+    """Where results are kept while a run goes on."""
+    return None if out is None else out / "cache.jsonl"
 
 
 if __name__ == "__main__":

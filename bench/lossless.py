@@ -1,80 +1,70 @@
 """Lossless file sizes against every peer."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-from tqdm import tqdm
-
-from bench import BenchError, report
-from bench.codecs import Codec, installed
-from bench.metrics import bits_per_dim, pixels
+from bench import results
+from bench.codecs import FileCodec, installed
+from bench.measure import measurements
+from bench.ours import NAME
 from bench.pictures import Picture
+from bench.results import Document
+from bench.work import Row, collect
 
-OURS = "diffcodec"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One file: its bytes, and its bits per sample."""
-
-    picture: str
-    codec: str
-    bytes: int
-    bits_per_dim: float
+_MANY = 50  # pictures: a table of each would be no help
 
 
-def run(pictures: Sequence[Picture], codecs: Sequence[Codec], out: Path | None) -> str:
-    """Measure all codecs on all pictures; return the tables.
+def run(
+    pictures: Sequence[Picture], codecs: Sequence[FileCodec], cache: Path | None, jobs: int
+) -> Document:
+    """Measure all codecs on all pictures.
 
-    lossless.json in `out` grows with each picture. Raises BenchError at the first file that does
-    not decode to its original.
+    Raises BenchError at the first file that does not decode to its original.
     """
-    codecs = installed(codecs)
-    versions = {codec.name: codec.version() for codec in codecs}
-    results: list[Result] = []
-    for picture in tqdm(pictures, unit="picture"):
-        results += [measure(picture, codec) for codec in codecs]
-        report.save(out, "lossless", {"codecs": versions, "results": [asdict(r) for r in results]})
-    return tables(results, versions)
+    there, skipped = installed(codecs)
+    rows = collect(measurements(pictures, there), cache, jobs)
+    return results.document("lossless", rows, there, skipped)
 
 
-def measure(picture: Picture, codec: Codec) -> Result:
-    """Encode, decode and compare one picture; raises BenchError where they differ."""
-    image = picture.load()
-    data = codec.encode(image)
-    if not np.array_equal(pixels(codec.decode(data)), pixels(image)):
-        raise BenchError(f"{codec.name} is not lossless on {picture.name}")
-    return Result(picture.name, codec.name, len(data), bits_per_dim(len(data), image))
-
-
-def tables(results: Sequence[Result], versions: dict[str, str]) -> str:
+def summary(document: Document) -> str:
     """One row a codec; where diffcodec was measured, its size against that codec's.
 
     The ratio is given as the mean over pictures and for the sum of all files, which differ: the
     second is ruled by the large files.
     """
-    by_codec = {name: [r for r in results if r.codec == name] for name in versions}
-    ours = by_codec.get(OURS)
+    by_codec = results.by("codec", document["rows"])
+    ours = by_codec.get(NAME)
     header = ["codec", "bits/dim", "bytes"]
     if ours:
-        header += [f"{OURS} against it, mean", f"{OURS} against it, total"]
-    rows = []
+        header += [f"{NAME} against it, mean", f"{NAME} against it, total"]
+    lines = []
     for name, theirs in by_codec.items():
-        total = sum(r.bytes for r in theirs)
-        row = [
-            f"{name} ({versions[name]})",
-            f"{fmean(r.bits_per_dim for r in theirs):.3f}",
-            f"{total:,}",
-        ]
+        line = [name, f"{fmean(r['bits_per_dim'] for r in theirs):.3f}", f"{_total(theirs):,}"]
         if ours:
             pairs = zip(ours, theirs, strict=True)
-            row += [
-                report.percent(fmean(a.bytes / b.bytes for a, b in pairs)),
-                report.percent(sum(r.bytes for r in ours) / total),
-            ]
-        rows.append(row)
-    count = len({r.picture for r in results})
-    return f"{report.table(header, rows)}\n\n{count} pictures, every file decoded and equal."
+            line.append(results.percent(fmean(a["bytes"] / b["bytes"] for a, b in pairs)))
+            line.append(results.percent(_total(ours) / _total(theirs)))
+        lines.append(line)
+    count = len(results.by("picture", document["rows"]))
+    return (
+        f"{results.table(header, lines)}\n\n"
+        f"Mean over {count} pictures, every file decoded and equal to its original."
+    )
+
+
+def details(document: Document) -> str:
+    """Bits/dim of each picture, while they are few."""
+    by_picture = results.by("picture", document["rows"])
+    if len(by_picture) > _MANY:
+        return ""
+    header = ["picture", *results.by("codec", document["rows"])]
+    lines = [
+        [picture, *(f"{row['bits_per_dim']:.3f}" for row in rows)]
+        for picture, rows in by_picture.items()
+    ]
+    return "Bits/dim:\n\n" + results.table(header, lines)
+
+
+def _total(rows: Sequence[Row]) -> int:
+    return sum(row["bytes"] for row in rows)

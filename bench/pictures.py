@@ -1,9 +1,11 @@
 """Where the measured pictures come from."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from bench import BenchError
@@ -26,7 +28,7 @@ class Picture:
         )
 
     def load(self) -> Image.Image:
-        """Read the pixels as RGB, so that every codec gets the same three channels.
+        """Read the pixels as RGB, so that every codec gets the same three channels and no metadata.
 
         Raises BenchError when the file is no picture.
         """
@@ -35,6 +37,11 @@ class Picture:
             return image.copy()
         left, top = self.column * self.side, self.row * self.side
         return image.crop((left, top, left + self.side, top + self.side))
+
+    def digest(self) -> str:
+        """SHA-256 of size and pixels, in hexadecimal."""
+        image = self.load()
+        return hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def find(data: Path, tiles: int | None = None, limit: int | None = None) -> list[Picture]:
@@ -70,6 +77,6 @@ def find(data: Path, tiles: int | None = None, limit: int | None = None) -> list
 def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return Image.fromarray(np.array(image.convert("RGB")))
     except OSError as error:
         raise BenchError(f"{path.name}: {error}") from error

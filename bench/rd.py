@@ -1,122 +1,198 @@
-"""Rate against distortion: bits that each codec needs for the same PSNR."""
+"""Rate against distortion: bits that each codec needs for the same quality."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import fmean, geometric_mean
+from typing import Any
 
-import click
-import numpy as np
-from tqdm import tqdm
-
-from bench import report
-from bench.codecs import (
-    Curve,
-    DiffcodecPrefixes,
-    Jpeg2000Embedded,
-    Jpeg2000Files,
-    installed,
-)
-from bench.metrics import Point, bits_at_psnr, psnr
+from bench import BenchError, results
+from bench.codecs import Codec, MissingError, installed, load
+from bench.measure import measurements
+from bench.metrics import BD_PSNR, METRICS, Metric, Sample, bd_rate, bits_at
 from bench.pictures import Picture
+from bench.results import Document, percent
+from bench.work import Row, collect
 
 LEVELS = (28, 30, 32, 34, 36, 38, 40)  # dB
 
-# codec -> picture -> its operating points
-Curves = dict[str, dict[str, list[Point]]]
+_COMPRESSAI = {"psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb"}  # its names for what it measures too
 
 
-def curves(cuts: int) -> list[Curve]:
-    """Name the measured codecs, diffcodec first."""
-    return [
-        DiffcodecPrefixes(cuts),
-        Jpeg2000Embedded(),
-        Jpeg2000Files(irreversible=False),
-        Jpeg2000Files(irreversible=True),
-    ]
+def run(
+    pictures: Sequence[Picture],
+    codecs: Sequence[Codec],
+    metrics: Sequence[Metric],
+    published: Sequence[Path],
+    cache: Path | None,
+    jobs: int,
+) -> Document:
+    """Measure the curves of all codecs on all pictures, the codec to compare first.
 
-
-def run(pictures: Sequence[Picture], codecs: Sequence[Curve], out: Path | None) -> str:
-    """Measure the curves of all codecs on all pictures; return the table of the first against each.
-
-    rd.json in `out` grows with each picture; the plots come at the end.
+    `published` are result files of CompressAI, stated beside what is measured.
     """
-    codecs = installed(codecs)
-    versions = {codec.name: codec.version() for codec in codecs}
-    measured: Curves = {codec.name: {} for codec in codecs}
-    pixel_counts: dict[str, int] = {}
-    for picture in tqdm(pictures, unit="picture"):
-        image = picture.load()
-        pixel_counts[picture.name] = image.width * image.height
-        for codec in codecs:
-            measured[codec.name][picture.name] = [
-                Point(8 * size, psnr(image, decoded)) for size, decoded in codec.points(image)
-            ]
-        report.save(
-            out, "rd", {"codecs": versions, "pixels": pixel_counts, "bits_and_psnr": measured}
-        )
-    if out is not None:
-        plot(measured, pixel_counts, out)
-    return table(measured)
+    there, skipped = installed(codecs)
+    able, missing = installed(metrics)
+    rows = collect(measurements(pictures, there, tuple(able)), cache, jobs)
+    document = results.document("rd", rows, there, skipped | missing)
+    return document | {"published": [read_published(path) for path in published]}
 
 
-def table(measured: Curves) -> str:
+def read_published(path: Path) -> dict[str, Any]:
+    """Read a result file of CompressAI's: mean bpp and PSNR at each of its settings."""
+    try:
+        values = json.loads(path.read_text())
+        found = values["results"]
+        psnr = found.get("psnr-rgb") or found["psnr"]
+        return {"name": values["name"], "file": path.name, "bpp": found["bpp"], "psnr": psnr}
+    except (KeyError, ValueError) as error:
+        raise BenchError(f"{path.name} is no result file of CompressAI's") from error
+
+
+def quality(row: Row, metric: str) -> float | None:
+    """A row's quality on a scale for curves: MS-SSIM in dB, infinite for the original itself."""
+    if row["exact"]:
+        return math.inf
+    value: float | None = row.get(metric)
+    if value is not None and metric == "ms_ssim":
+        return -10 * math.log10(1 - value) if value < 1 else math.inf
+    return value
+
+
+def curve(rows: Sequence[Row], metric: str) -> list[Sample]:
+    """The points of one codec on one picture, rate in bits."""
+    points = ((8 * row["bytes"], quality(row, metric)) for row in rows)
+    return [Sample(bits, value) for bits, value in points if value is not None]
+
+
+def equal_psnr(document: Document) -> str:
     """The first codec's bits as a ratio of every other's at equal PSNR.
 
     Each entry is the geometric mean over those pictures on which both curves reach the level;
-    their count stands beside it. "mean" is the geometric mean of the row's levels, "lossless"
+    their count stands beside it. "mean" is the geometric mean of the line's levels, "lossless"
     compares the whole files of codecs that reach it.
     """
-    ours, *peers = measured
-    rows = []
-    for peer in peers:
+    (name, ours), *peers = _curves(document, "psnr").items()
+    lines = []
+    for peer, theirs in peers:
         cells, means = [], []
         for level in (*LEVELS, math.inf):
             ratios = [
-                mine / theirs
-                for name in measured[ours]
-                if (mine := bits_at_psnr(measured[ours][name], level)) is not None
-                and (theirs := bits_at_psnr(measured[peer][name], level)) is not None
+                mine / other
+                for picture in ours
+                if (mine := bits_at(ours[picture], level)) is not None
+                and (other := bits_at(theirs[picture], level)) is not None
             ]
-            cells.append(
-                f"{report.percent(geometric_mean(ratios))} ({len(ratios)})" if ratios else "-"
-            )
+            cells.append(f"{percent(geometric_mean(ratios))} ({len(ratios)})" if ratios else "-")
             if ratios and math.isfinite(level):
                 means.append(geometric_mean(ratios))
-        mean = report.percent(geometric_mean(means)) if means else "-"
-        rows.append([peer, *cells[:-1], mean, cells[-1]])
-    header = [f"{ours} against", *(f"{level} dB" for level in LEVELS), "mean", "lossless"]
-    count = len(measured[ours])
+        mean = percent(geometric_mean(means)) if means else "-"
+        lines.append([peer, *cells[:-1], mean, cells[-1]])
+    header = [f"{name} against", *(f"{level} dB" for level in LEVELS), "mean", "lossless"]
     return (
-        f"{report.table(header, rows)}\n\n"
-        f"Bits at equal RGB PSNR; in brackets, how many of the {count} pictures reach that level "
-        "with both codecs."
+        f"{results.table(header, lines)}\n\n"
+        f"Bits at equal RGB PSNR; in brackets, how many of the {len(ours)} pictures reach that "
+        "level with both codecs."
     )
 
 
-def plot(measured: Curves, pixel_counts: dict[str, int], out: Path) -> None:
-    """Draw mean curves as rd.svg and rd.png, over the levels that every picture's curve reaches."""
+def bd_rates(document: Document) -> str:
+    """The first codec's BD rate against every other's, by metric: mean over the pictures.
+
+    Against published mean curves, the BD rate of the codec's own mean curve.
+    """
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        click.echo("skipped: the plot (matplotlib is not installed)", err=True)
-        return
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    for codec, by_picture in measured.items():
-        line = []
-        for level in np.arange(20, 50.5, 0.5).tolist():
-            bits = {name: bits_at_psnr(curve, level) for name, curve in by_picture.items()}
-            bpp = [b / pixel_counts[name] for name, b in bits.items() if b is not None]
-            if len(bpp) == len(by_picture):
-                line.append((geometric_mean(bpp), level))
-        axes.plot(*zip(*line, strict=True) if line else ((), ()), label=codec)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("bits per pixel (geometric mean over pictures)")
-    axes.set_ylabel("PSNR over RGB, dB")
-    axes.set_title(f"{len(pixel_counts)} pictures")
-    axes.grid(which="both", alpha=0.3)
-    axes.legend()
-    for kind in ("svg", "png"):
-        figure.savefig(out / f"rd.{kind}", dpi=150)
+        load("bjontegaard")
+    except MissingError as error:
+        return f"No BD rates: {error}."
+    metrics = measured(document)
+    by_codec = results.by("codec", document["rows"])
+    (name, ours), *peers = by_codec.items()
+    lines = []
+    for peer, theirs in peers:
+        cells = []
+        for metric in metrics:
+            mine, other = (results.by("picture", _within(rows)) for rows in (ours, theirs))
+            rates = [
+                rate
+                for picture in mine
+                if picture in other
+                and (
+                    rate := bd_rate(
+                        curve(mine[picture], metric.name), curve(other[picture], metric.name)
+                    )
+                )
+                is not None
+            ]
+            cells.append(f"{percent(fmean(rates))} ({len(rates)})" if rates else "-")
+        lines.append([peer, *cells])
+    own = [Sample(row["bpp"], row["psnr"]) for row in _within(mean_curve(ours))]
+    for entry in document["published"]:
+        points = zip(entry["bpp"], entry["psnr"], strict=True)
+        stated = [Sample(*point) for point in points if BD_PSNR[0] <= point[1] <= BD_PSNR[1]]
+        against = bd_rate(own, stated)
+        cells = ["-" if against is None else percent(against)] + ["-"] * (len(metrics) - 1)
+        lines.append([f"{entry['name']} (published, {entry['file']})", *cells])
+    header = [f"BD rate of {name} against", *(metric.title for metric in metrics)]
+    return (
+        f"{results.table(header, lines)}\n\n"
+        f"Points between {BD_PSNR[0]:g} and {BD_PSNR[1]:g} dB; in brackets, the pictures whose "
+        "curves overlap. Published curves are means over pictures, and compared with such a mean."
+    )
+
+
+def measured(document: Document) -> list[Metric]:
+    """The metrics that some row has."""
+    rows = document["rows"]
+    return [m for m in METRICS if any(row.get(m.name) is not None for row in rows)]
+
+
+def mean_curve(rows: Sequence[Row]) -> list[Row]:
+    """One codec's arithmetic means over all pictures, at each setting that every picture has.
+
+    Sorted by bpp; lossless settings, which have no finite PSNR, are left out.
+    """
+    pictures = len(results.by("picture", rows))
+    means = []
+    for setting, group in results.by("setting", rows).items():
+        if len(group) != pictures or any(row["exact"] for row in group):
+            continue
+        names = [m.name for m in METRICS if all(row.get(m.name) is not None for row in group)]
+        columns = ["bpp", *names]
+        means.append({"setting": setting} | {c: fmean(row[c] for row in group) for c in columns})
+    return sorted(means, key=lambda row: row["bpp"])
+
+
+def export(document: Document, out: Path) -> None:
+    """Write each codec's mean curve as a result file of CompressAI's format, for its plot tool."""
+    folder = out / "compressai"
+    folder.mkdir(parents=True, exist_ok=True)
+    for codec, rows in results.by("codec", document["rows"]).items():
+        means = mean_curve(rows)
+        columns = [c for c in ("bpp", *(m.name for m in METRICS)) if all(c in row for row in means)]
+        content = {
+            "name": codec,
+            "description": f"{document['codecs'][codec]}; {document['command']}",
+            "model": document["model"],
+            "results": {_COMPRESSAI.get(c, c): [row[c] for row in means] for c in columns},
+        }
+        name = "".join(c if c.isalnum() or c in "-." else "_" for c in codec)
+        results.write_json(folder / f"{name}.json", content)
+
+
+def _curves(document: Document, metric: str) -> dict[str, dict[str, list[Sample]]]:
+    """Codec to picture to points."""
+    return {
+        codec: {
+            picture: curve(points, metric)
+            for picture, points in results.by("picture", rows).items()
+        }
+        for codec, rows in results.by("codec", document["rows"]).items()
+    }
+
+
+def _within(rows: Sequence[Row]) -> list[Row]:
+    """Those rows that bear on BD rates."""
+    low, high = BD_PSNR
+    return [row for row in rows if row["psnr"] is not None and low <= row["psnr"] <= high]

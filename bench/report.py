@@ -1,61 +1,98 @@
-"""Tables for people, JSON for programs."""
+"""From a run's document to what people read: tables, plots, a Markdown report, the README."""
 
 import json
-import math
-import platform
-import shlex
-import sys
-from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-_PACKAGES = ("diffcodec", "torch", "numpy", "pillow", "imagecodecs")
+import click
+
+from bench import BenchError, lossless, progressive, rd, results, speed
+from bench.codecs import MissingError, load
+from bench.results import Document
+
+TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
+    "lossless": (lossless.summary, lossless.details),
+    "rd": (rd.equal_psnr, rd.bd_rates),
+    "progressive": (progressive.summary,),
+    "speed": (speed.summary,),
+}
+TITLES = {
+    "lossless": "Lossless",
+    "rd": "Rate and distortion",
+    "progressive": "Progressive decoding",
+    "speed": "Time and memory",
+}
+
+_BLOCK = re.compile(r"(<!-- bench:(\S+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: first column left, the others right-aligned."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def tables(document: Document) -> str:
+    """The tables of a run, with their origin below."""
+    parts = [make(document) for make in TABLES[document["bench"]]]
+    return "\n\n".join(filter(None, [*parts, results.origin(document)]))
 
 
-def percent(ratio: float) -> str:
-    """A ratio of sizes as a signed difference: 0.92 is "-8.0 %"."""
-    return f"{100 * (ratio - 1):+.1f} %"
+def keep(document: Document, out: Path) -> None:
+    """Write JSON, CSV and plots of a run; of rate and distortion, CompressAI's files as well.
 
-
-def save(out: Path | None, name: str, results: dict[str, Any]) -> None:
-    """Write `results`, with the command, machine and versions, to out/name.json.
-
-    Nothing is written when `out` is None. Infinite figures (the PSNR of a lossless picture)
-    become null. Raises OSError when the folder cannot be written.
+    Without matplotlib there are no plots, which is said on standard error.
     """
-    if out is None:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": {package: _version(package) for package in _PACKAGES},
-        **results,
-    }
-    path = out / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_finite(document), indent=1) + "\n")
-    partial.replace(path)
-
-
-def _version(package: str) -> str | None:
+    results.save(document, out)
+    if document["bench"] == "rd":
+        rd.export(document, out)
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        load("matplotlib")
+    except MissingError as error:
+        click.echo(f"skipped: the plots ({error})", err=True)
+        return
+    from bench import plots
+
+    getattr(plots, document["bench"])(document, out)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
+def write(out: Path) -> Path:
+    """Write out/report.md from all runs that lie in `out`; return its path.
+
+    Raises BenchError when there is none.
+    """
+    parts = ["# Measurements\n"]
+    for kind in TABLES:
+        if not (out / f"{kind}.json").exists():
+            continue
+        parts.append(f"## {TITLES[kind]}\n\n{tables(_load(out / f'{kind}.json'))}\n")
+        images = sorted(out.glob(f"{kind}*.svg")) + sorted(out.glob(f"{kind}-pictures.png"))
+        parts += [f"![{image.stem}]({image.name})\n" for image in images]
+    if len(parts) == 1:
+        raise BenchError(f"no results in {out.name}")
+    path = out / "report.md"
+    path.write_text("\n".join(parts))
+    return path
+
+
+def refresh(readme: Path, out: Path) -> int:
+    """Renew the tables of a Markdown file from the runs in `out`; return how many.
+
+    A table stands between `<!-- bench:NAME -->` and `<!-- /bench -->` and is made from
+    out/NAME.json, such as `lossless` or `kodak/lossless`. Raises BenchError where that is not
+    there, or where the file has no such place.
+    """
+
+    def renew(block: re.Match[str]) -> str:
+        document = _load(out / f"{block[2]}.json")
+        table = TABLES[document["bench"]][0](document)
+        return f"{block[1]}{table}\n\n{results.origin(document)}\n{block[3]}"
+
+    text, count = _BLOCK.subn(renew, readme.read_text())
+    if not count:
+        raise BenchError(f"{readme.name} has no line <!-- bench:NAME -->")
+    readme.write_text(text)
+    return count
+
+
+def _load(path: Path) -> Document:
+    try:
+        document: Document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BenchError(f"no results in {path.name}: {error.__class__.__name__}") from error
+    return document

@@ -1,11 +1,10 @@
-"""Time and memory of diffcodec as a user meets them: whole processes, start-up included."""
+"""Time and memory as users meet them: whole processes (cold), and the next call in one (warm)."""
 
-import os
+import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -14,53 +13,93 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from bench import BenchError, report
+from bench import BenchError, results
+from bench.codecs import FileCodec, installed, open_image
 from bench.metrics import pixels
+from bench.ours import NAME
 from bench.pictures import Picture
+from bench.results import Document
+from bench.work import Row
+
+TASKS = ("encode", "decode")
 
 
 class Usage(NamedTuple):
-    """What one process took: wall seconds, and peak resident bytes."""
+    """What one process took (wall seconds, peak resident bytes), and what it printed."""
 
     seconds: float
     peak_bytes: int
+    output: str
 
 
-@dataclass(frozen=True)
-class Result:
-    """One picture, encoded or decoded: median wall seconds, largest peak of resident bytes."""
+def run(
+    pictures: Sequence[Picture], codecs: Sequence[FileCodec], sizes: Sequence[float], runs: int
+) -> Document:
+    """Time encode and decode of all codecs, taking turns, `runs` times on each picture.
 
-    picture: str
-    task: str
-    seconds: float
-    peak_bytes: int
-
-
-def run(pictures: Sequence[Picture], runs: int, out: Path | None) -> str:
-    """Time `python -m diffcodec encode` and `decode`, alternating, `runs` times a picture.
-
-    Returns the table; speed.json in `out` grows with each picture. Raises BenchError when a
-    process fails or the decoded picture is not the original.
+    With `sizes` (megapixels), the pictures are the first one, cut or continued by its mirror
+    image to each of them, and only whole processes are timed. Raises BenchError when a process
+    fails or a decoded picture is not the original.
     """
-    results: list[Result] = []
-    sizes: list[str] = []
-    for picture in tqdm(pictures, unit="picture"):
-        image = picture.load()
-        sizes.append(f"{image.width}x{image.height}")
-        results += _measure(picture.name, image, runs)
-        report.save(out, "speed", {"runs": runs, "results": [asdict(r) for r in results]})
-    rows = [
-        [
-            f"{encode.picture} ({size})",
-            f"{encode.seconds:.2f}",
-            f"{decode.seconds:.2f}",
-            f"{encode.peak_bytes / 2**20:,.0f}",
-            f"{decode.peak_bytes / 2**20:,.0f}",
-        ]
-        for encode, decode, size in zip(results[::2], results[1::2], sizes, strict=True)
-    ]
-    header = ["picture", "encode, s", "decode, s", "encode, peak MiB", "decode, peak MiB"]
-    return f"{report.table(header, rows)}\n\nMedian of {runs} runs; {os.cpu_count()} CPU cores."
+    there, skipped = installed(codecs)
+    named = [(picture.name, picture.load()) for picture in pictures]
+    if sizes:
+        named = [(f"{size:g} megapixels", resized(named[0][1], size)) for size in sizes]
+    rows: list[Row] = []
+    with tqdm(total=len(named) * runs * len(there), unit="codec") as bar:
+        for name, image in named:
+            labels = {"picture": name, "width": image.width, "height": image.height}
+            for number in range(1, runs + 1):
+                for codec in there:
+                    measured = _measure(name, image, codec, warm=not sizes)
+                    rows += [{**labels, "run": number, **row} for row in measured]
+                    bar.update()
+    return results.document("speed", rows, there, skipped)
+
+
+def summary(document: Document) -> str:
+    """One line a picture and codec: times as ratios of the first codec's, then in seconds.
+
+    A ratio is the median of the rounds' own ratios; in one round the codecs follow each other.
+    """
+    first = document["rows"][0]["codec"]
+    kinds = list(dict.fromkeys((row["task"], row["state"]) for row in document["rows"]))
+    lines = []
+    for picture, rows in results.by("picture", document["rows"]).items():
+        by_codec = results.by("codec", rows)
+        for codec in by_codec:
+            ratios, seconds = [], []
+            for kind in kinds:
+                mine, other = (_seconds(by_codec[name], kind) for name in (codec, first))
+                pairs = zip(mine, other, strict=True)
+                ratios.append(f"{median(a / b for a, b in pairs):.3g}")
+                seconds.append(f"{median(mine):.3g}")
+            peaks = [
+                f"{max(row['peak_bytes'] or 0 for row in group) / 2**20:,.0f}"
+                for group in results.by("task", by_codec[codec]).values()
+            ]
+            size = f"{rows[0]['width']}x{rows[0]['height']}"
+            lines.append([f"{picture} ({size})", codec, *ratios, *seconds, *peaks])
+    states = [" ".join(kind) for kind in kinds]
+    header = ["picture", "codec", *(f"{state}, {first} = 1" for state in states)]
+    header += [*(f"{state}, s" for state in states), *(f"{task}, peak MiB" for task in TASKS)]
+    runs = max(row["run"] for row in document["rows"])
+    return (
+        f"{results.table(header, lines)}\n\n"
+        f"Lossless; medians of {runs} runs, peers on one thread. Cold is a whole Python process, "
+        "PNG in or out; warm is the second call in one process, in memory."
+    )
+
+
+def resized(image: Image.Image, megapixels: float) -> Image.Image:
+    """A picture of that size and about the same shape: cut, or continued by its mirror image."""
+    scale = math.sqrt(megapixels * 1e6 / (image.width * image.height))
+    samples = pixels(image)
+    for axis in (0, 1):
+        side = samples.shape[axis]
+        index = np.arange(max(1, round(side * scale))) % (2 * side)
+        samples = samples.take(np.minimum(index, 2 * side - 1 - index), axis)
+    return Image.fromarray(samples)
 
 
 # A process counts the memory of the one that started it towards its own peak (Linux, until exec),
@@ -68,10 +107,11 @@ def run(pictures: Sequence[Picture], runs: int, out: Path | None) -> str:
 _LAUNCHER = """
 import os, subprocess, sys, time
 start = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+output = process.stdout.read()
 _, status, usage = os.wait4(process.pid, 0)
 process.returncode = os.waitstatus_to_exitcode(status)
-print(time.perf_counter() - start, usage.ru_maxrss, process.returncode)
+print(time.perf_counter() - start, usage.ru_maxrss, process.returncode, output)
 """
 
 
@@ -85,27 +125,39 @@ def measure_process(command: Sequence[str]) -> Usage:
     last = done.stderr.strip().rpartition("\n")[2]
     if done.returncode:
         raise BenchError(f"{' '.join(command)}: {last}")
-    seconds, peak, code = done.stdout.split()
+    seconds, peak, code, *output = done.stdout.split(maxsplit=3)
     if code != "0":
         raise BenchError(f"{' '.join(command)}: exit code {code} {last}")
-    return Usage(float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(float(seconds), int(peak) * unit, "".join(output).strip())
 
 
-def _measure(name: str, image: Image.Image, runs: int) -> list[Result]:
+def _seconds(rows: Sequence[Row], kind: tuple[str, str]) -> list[float]:
+    """Of one codec's rows, the seconds of a task in a state, round by round."""
+    return [row["seconds"] for row in rows if (row["task"], row["state"]) == kind]
+
+
+def _measure(name: str, image: Image.Image, codec: FileCodec, *, warm: bool) -> list[Row]:
+    """One round of one codec: encode and decode as whole processes, and warm as well if asked."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        original, coded, decoded = (Path(folder, f) for f in ("in.png", "in.dfc", "out.png"))
+        original, coded, decoded = (str(Path(folder, f)) for f in ("in.png", "in.dfc", "out.png"))
         image.save(original)
-        tasks = {"encode": (original, coded), "decode": (coded, decoded)}
-        usages: dict[str, list[Usage]] = {task: [] for task in tasks}
-        for _ in range(runs):
-            for task, (source, target) in tasks.items():
-                target.unlink(missing_ok=True)
-                program = [sys.executable, "-m", "diffcodec", task]
-                usages[task].append(measure_process([*program, str(source), "-o", str(target)]))
-        with Image.open(decoded) as result:
-            if not np.array_equal(pixels(result), pixels(image)):
-                raise BenchError(f"diffcodec is not lossless on {name}")
-    return [
-        Result(name, task, median(u.seconds for u in used), max(u.peak_bytes for u in used))
-        for task, used in usages.items()
-    ]
+        for task, files in zip(TASKS, ((original, coded), (coded, decoded)), strict=True):
+            row = {"codec": codec.name, "task": task}
+            worker = [sys.executable, "-m", "bench.worker", codec.name, task, *files]
+            whole = [*worker, "1"]
+            if codec.name == NAME:  # as its users call it
+                whole = [sys.executable, "-m", "diffcodec", task, files[0], "-o", files[1]]
+            cold = measure_process(whole)
+            rows.append(
+                row | {"state": "cold", "seconds": cold.seconds, "peak_bytes": cold.peak_bytes}
+            )
+            if warm:
+                Path(files[1]).unlink()
+                second = float(measure_process([*worker, "2"]).output)
+                rows.append(row | {"state": "warm", "seconds": second, "peak_bytes": None})
+        shown = open_image(Path(decoded).read_bytes())
+        if not np.array_equal(pixels(shown), pixels(image)):
+            raise BenchError(f"{codec.name} is not lossless on {name}")
+    return rows

@@ -1,0 +1,165 @@
+"""The common codecs, through the libraries that people use them with."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from bench.codecs import (
+    LOSSLESS,
+    FileCodec,
+    MissingError,
+    Setting,
+    load,
+    open_image,
+    save_image,
+)
+
+
+@dataclass(frozen=True)
+class PillowCodec(FileCodec):
+    """A format that Pillow writes itself; a setting is its `quality`.
+
+    `feature` is Pillow's name for the library below.
+    """
+
+    format: str = ""
+    feature: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def version(self) -> str:
+        if not features.check(self.feature):
+            raise MissingError(f"this Pillow is built without {self.feature}")
+        return f"{self.feature} {features.version(self.feature)}, Pillow {PIL.__version__}"
+
+    def encode(self, image: Image.Image, setting: Setting) -> bytes:
+        quality = {} if setting in LOSSLESS else {"quality": setting}
+        return save_image(image, self.format, **self.options, **quality)
+
+    def decode(self, data: bytes) -> Image.Image:
+        return open_image(data)
+
+
+@dataclass(frozen=True)
+class Heic(FileCodec):
+    """HEVC 4:4:4 in HEIF, through pillow-heif; a setting is its `quality`."""
+
+    name: str = "HEIC"
+    settings: tuple[Setting, ...] = field(
+        default=(5, 15, 25, 35, 45, 55, 65, 75, 85, 93), repr=False
+    )
+
+    def version(self) -> str:
+        library = load("pillow_heif").libheif_info()
+        return f"libheif {library['libheif']}, {library['HEIF']}"
+
+    def encode(self, image: Image.Image, setting: Setting) -> bytes:
+        load("pillow_heif").register_heif_opener()
+        return save_image(image, "HEIF", quality=setting, chroma=444)
+
+    def decode(self, data: bytes) -> Image.Image:
+        load("pillow_heif").register_heif_opener()
+        return open_image(data)
+
+
+@dataclass(frozen=True)
+class ImagecodecsCodec(FileCodec):
+    """A format that imagecodecs writes; a setting is its option `varies`."""
+
+    format: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    varies: str = ""
+
+    def version(self) -> str:
+        library = load("imagecodecs")
+        version = getattr(library, f"{self.format}_version")()
+        return f"{version}, imagecodecs {library.__version__}"
+
+    def encode(self, image: Image.Image, setting: Setting) -> bytes:
+        encode = getattr(load("imagecodecs"), f"{self.format}_encode")
+        varied = {} if setting in LOSSLESS else {self.varies: setting}
+        return bytes(encode(np.array(image), **self.options, **varied))
+
+    def decode(self, data: bytes) -> Image.Image:
+        return Image.fromarray(getattr(load("imagecodecs"), f"{self.format}_decode")(data))
+
+
+@dataclass(frozen=True)
+class ProgressiveJpeg:
+    """A progressive JPEG without chroma subsampling, at Pillow's quality 90."""
+
+    name: str = "JPEG progressive"
+    exact: bool = False
+
+    def version(self) -> str:
+        return PillowCodec(self.name, feature="libjpeg_turbo").version()
+
+    def encode(self, image: Image.Image) -> bytes:
+        return save_image(image, "JPEG", quality=90, subsampling=0, progressive=True)
+
+    def show(self, data: bytes, received: int) -> Image.Image | None:
+        # libjpeg ends a scan that stops at an end marker, but needs whole segments outside scans.
+        start, shown = len(_SOI), 0
+        while start + 4 <= received:
+            end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+            if end > received:
+                break
+            if data[start : start + 2] == _SOS:
+                marker = _MARKER.search(data, end, received)
+                shown = end = marker.start() if marker else received
+            start = end
+        return open_image(data[:shown] + _EOI) if shown else None
+
+
+_SOI, _SOS, _EOI = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # no stuffing, no restart
+
+
+@dataclass(frozen=True)
+class ProgressiveJpegXL:
+    """JPEG XL as libjxl's own tools write and cut it; the Python packages do neither.
+
+    A distance of 0 is lossless.
+    """
+
+    distance: float
+
+    @property
+    def name(self) -> str:
+        return "JPEG XL progressive " + (f"d{self.distance:g}" if self.distance else "lossless")
+
+    @property
+    def exact(self) -> bool:
+        return self.distance == 0
+
+    def version(self) -> str:
+        for tool in ("cjxl", "djxl"):
+            if shutil.which(tool) is None:
+                raise MissingError(f"the program {tool} (libjxl-tools) is not installed")
+        lines = subprocess.run(["cjxl", "--version"], capture_output=True, text=True).stdout
+        return lines.partition("\n")[0]
+
+    def encode(self, image: Image.Image) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder, "in.ppm"), Path(folder, "out.jxl")
+            image.save(source)
+            options = ["--progressive", f"--distance={self.distance}", "--num_threads=0"]
+            run = ["cjxl", str(source), str(target), *options]
+            subprocess.run(run, check=True, capture_output=True)
+            return target.read_bytes()
+
+    def show(self, data: bytes, received: int) -> Image.Image | None:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder, "in.jxl"), Path(folder, "out.ppm")
+            source.write_bytes(data[:received])
+            run = ["djxl", str(source), str(target), "--allow_partial_files", "--num_threads=0"]
+            if subprocess.run(run, capture_output=True).returncode:
+                return None
+            return open_image(target.read_bytes())
