@@ -73,6 +73,8 @@ def write(out: Path) -> Path:
 def refresh(readme: Path, out: Path) -> int:
     """Renew the tables of a Markdown file from the runs in `out`; return how many.
 
+    Below each stand its command and machine; reports tell the rest.
+
     A table stands between `<!-- bench:NAME -->` and `<!-- /bench -->` and is made from
     out/NAME.json, such as `lossless` or `kodak/lossless`. Raises BenchError where that is not
     there, or where the file has no such place.
@@ -81,7 +83,9 @@ def refresh(readme: Path, out: Path) -> int:
     def renew(block: re.Match[str]) -> str:
         document = _load(out / f"{block[2]}.json")
         table = TABLES[document["bench"]][0](document)
-        return f"{block[1]}{table}\n\n{results.origin(document)}\n{block[3]}"
+        machine = document["machine"]
+        origin = f"`{document['command']}` ({machine['cpu']}, {machine['cores']} cores)"
+        return f"{block[1]}{table}\n\n{origin}\n{block[3]}"
 
     text, count = _BLOCK.subn(renew, readme.read_text())
     if not count:

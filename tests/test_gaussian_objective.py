@@ -263,11 +263,11 @@ def test_the_decoder_sums_to_one_and_has_its_limits(deviation):
 
 
 def test_a_decoder_can_ask_the_network():
-    truth = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    truth = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
     model = GaussianModel(
         lambda z, log_snr: to_data(truth), LinearLogSnr(4.0, -5.0), kind="x", decoder="network"
     )
-    noise = torch.randn(2, 3, 4, 4)
+    noise = torch.randn(2, 3, 16, 16)
     asked = objective.reconstruction(model, truth, noise)
     z_0 = marginal(to_data(truth), torch.tensor(4.0)).draw(noise)
     assert torch.equal(model.most_likely(z_0), truth)
