@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from diffcodec import Info
+    from diffcodec.imageio import Picture
 
 WILDCARDS = frozenset("*?[")
 
@@ -143,8 +142,7 @@ def encoded(data: bytes, seconds: float) -> tuple[str, int]:
 
     header = diffcodec.info(data, rungs=False)
     pixels = header.width * header.height
-    raw = pixels * len(header.mode) * header.depth // 8  # a mode has a letter per plane
-    size = len(data)
+    raw, size = raw_bytes(header), len(data)
     rate = f"{8 * size / pixels:.3f} bpp, {raw / size:.2f}:1"
     return f"{size:,} bytes, {rate}, {seconds:.1f} s", raw
 
@@ -160,16 +158,20 @@ def decode_file(task: Task, **options: Any) -> Outcome:
     except OSError as error:
         raise ImageError(f"cannot read {task.source}: {error.strerror or error}") from error
     header = diffcodec.info(data, rungs=False)
-    image = diffcodec.decode(data, **options)
+    image = diffcodec.decode_picture(data, **options)
     _make_room(task.target)
     write_image(image, task.target)
     notes = () if header.complete else (truncated(str(task.source), header),)
-    raw = header.width * header.height * len(header.mode) * header.depth // 8
     line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
-    return Outcome(task, line, notes, raw, len(data))
+    return Outcome(task, line, notes, raw_bytes(header), len(data))
 
 
-def decoded(image: "Image.Image", seconds: float) -> str:
+def raw_bytes(header: "Info") -> int:
+    """The bytes of a file's planes; a mode has a letter for each."""
+    return header.width * header.height * len(header.mode) * header.depth // 8
+
+
+def decoded(image: "Picture", seconds: float) -> str:
     """The line that describes a picture just decoded."""
     return f"{image.width}x{image.height} {image.mode}, {seconds:.1f} s"
 

@@ -2,7 +2,8 @@
 
 diffcodec codes planes of 8 or 16 bits in one of the modes L, LA, RGB and RGBA. Everything that
 stands between a picture file and such planes is here, and so is the one way in which diffcodec
-writes a file.
+writes a file. Pillow has no colours of 16 bits: those are a DeepImage, and pypng reads and writes
+the samples of their PNG files.
 """
 
 import contextlib
@@ -11,17 +12,19 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import png
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from diffcodec.bitstream import MODES
 from diffcodec.errors import ImageError
-
-MODES = ("L", "LA", "RGB", "RGBA")
-"""The modes that are coded; a mode's letters are its planes."""
 
 _EXIF_PREFIX = b"Exif\0\0"
 
@@ -44,6 +47,35 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 # Pillow would write these without their alpha and not say so.
 _NO_ALPHA = ("PPM", "BMP")
 
+# Pillow would cut grey of 16 bits to 8 for these and not say so.
+_NO_DEPTH = ("WEBP", "AVIF")
+
+
+@dataclass(frozen=True)
+class DeepImage:
+    """A picture with colours of 16 bits: an array [H, W, C], its ICC profile and its EXIF block."""
+
+    pixels: NDArray[np.uint16]
+    icc: bytes = b""
+    exif: bytes = b""
+
+    @property
+    def mode(self) -> str:
+        """One of LA, RGB and RGBA."""
+        return MODES[self.pixels.shape[2] - 1]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[0]
+
+
+Picture = Image.Image | DeepImage
 
 Note = Callable[[str], None]
 
@@ -52,12 +84,12 @@ def _ignore(_: str) -> None:
     pass
 
 
-def read_image(path: Path | BinaryIO, note: Note = _ignore) -> Image.Image:
+def read_image(path: Path | BinaryIO, note: Note = _ignore) -> Picture:
     """Open a picture and load its pixels; of an animation, the first frame.
 
     `note` is called with a sentence if there are others. Raises ImageError if the file is
-    missing, unreadable, damaged, no picture, claims an absurd size, or has colours of 16 bits,
-    of which Pillow would quietly keep 8.
+    missing, unreadable, damaged, no picture, claims an absurd size, or has colours of 16 bits and
+    is no PNG: Pillow would quietly keep 8.
     """
     if not isinstance(path, Path):
         return _open(path, "the input", note)
@@ -68,7 +100,7 @@ def read_image(path: Path | BinaryIO, note: Note = _ignore) -> Image.Image:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _open(file: BinaryIO, name: str, note: Note) -> Image.Image:
+def _open(file: BinaryIO, name: str, note: Note) -> Picture:
     try:
         with warnings.catch_warnings():
             # Pillow warns at half the size at which it refuses; a large photograph is no attack.
@@ -80,10 +112,14 @@ def _open(file: BinaryIO, name: str, note: Note) -> Image.Image:
         raise ImageError(f"{name} claims an absurd size: {error}") from error
     except Exception as error:  # a broken header surfaces as whatever the plugin tripped over
         raise ImageError(f"{name} is damaged: {error}") from error
-    _load(image, name)
+    picture: Picture = image
+    if image.format == "PNG" and _is_deep(image):
+        picture = _read_deep(image, file, name)
+    else:
+        _load(image, name)
     if (frames := _frames(file)) > 1:
         note(f"{name} has {frames} frames: the first one is taken")
-    return image
+    return picture
 
 
 def _frames(file: BinaryIO) -> int:
@@ -97,18 +133,44 @@ def _frames(file: BinaryIO) -> int:
         return 1
 
 
+def _tiles(image: Image.Image) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Codec and arguments of each tile of a freshly opened picture: how its samples lie."""
+    for tile in getattr(image, "tile", ()):
+        yield tile.codec_name, tile.args if isinstance(tile.args, tuple) else (tile.args,)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a freshly opened picture has colours or alpha of 16 bits; Pillow would keep 8."""
+    return (image.mode in MODES or "transparency" in image.info) and any(
+        str(raw).endswith((";16B", ";16L", ";16N"))
+        or (codec.startswith("ppm") and rest and rest[0] > 255)
+        for codec, (raw, *rest) in _tiles(image)
+    )
+
+
+def _read_deep(image: Image.Image, file: BinaryIO, name: str) -> DeepImage:
+    """Read the samples of a PNG file that Pillow has opened; a transparent colour becomes alpha."""
+    try:
+        image.load()  # metadata may follow the samples
+        file.seek(0)
+        width, height, rows, found = png.Reader(file=file).read()
+        pixels = np.vstack(list(rows)).reshape(height, width, -1)
+    except Exception as error:  # neither library has a common error
+        raise ImageError(f"{name} is damaged: {error}") from error
+    if "transparent" in found:
+        opaque = np.any(pixels != np.uint16(found["transparent"]), axis=-1, keepdims=True)
+        pixels = np.concatenate([pixels, opaque * np.uint16(65535)], axis=-1)
+    return DeepImage(pixels, *metadata(image))
+
+
 def _load(image: Image.Image, name: str) -> None:
     """Load the pixels of a freshly opened picture, mending what Pillow does to sample depths."""
-    for tile in getattr(image, "tile", ()):
-        raw, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        if image.mode in MODES and (
-            str(raw).endswith((";16B", ";16L", ";16N"))
-            or (tile.codec_name.startswith("ppm") and rest and rest[0] > 255)
-        ):
-            raise ImageError(
-                f"{name} has colours of 16 bits, of which Pillow would keep 8: "
-                "give diffcodec.encode an array of them, or convert it to 8 bits first"
-            )
+    if _is_deep(image):
+        raise ImageError(
+            f"{name} has colours of 16 bits, of which Pillow would keep 8: give diffcodec.encode "
+            "an array of them, or `diffcodec encode` a PNG file"
+        )
+    for _, (raw, *_) in _tiles(image):
         if raw in ("L;2", "L;4") and "transparency" in image.info:
             # Pillow widens these samples to 8 bits, but not the transparent one.
             image.info["transparency"] *= 85 if raw == "L;2" else 17
@@ -118,7 +180,7 @@ def _load(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name} is damaged: {error}") from error
 
 
-def to_planes(image: Image.Image | np.ndarray) -> tuple[str, np.ndarray]:
+def to_planes(image: Picture | np.ndarray) -> tuple[str, np.ndarray]:
     """Return the coded mode (one of MODES) and the planes, uint8 or uint16 [C, H, W].
 
     Palettes become RGB, or RGBA if any entry is transparent; bilevel becomes L; a transparent
@@ -126,6 +188,8 @@ def to_planes(image: Image.Image | np.ndarray) -> tuple[str, np.ndarray]:
     samples the planes cannot hold or whose colours would change on the way, and for arrays that
     are no pictures.
     """
+    if isinstance(image, DeepImage):
+        image = image.pixels
     if isinstance(image, np.ndarray):
         return _array_planes(image)
     _load(image, "the picture")
@@ -161,16 +225,14 @@ def _advice(mode: str) -> str:
     return "convert it to 8-bit L, LA, RGB or RGBA first"
 
 
-def from_planes(mode: str, planes: np.ndarray, icc: bytes = b"", exif: bytes = b"") -> Image.Image:
+def from_planes(mode: str, planes: np.ndarray, icc: bytes = b"", exif: bytes = b"") -> Picture:
     """Return the picture of `planes` (uint8 or uint16 [C, H, W]) in `mode`: `to_planes` undone.
 
     `icc` and `exif` are as `metadata` returns them; they go to `info`, where Pillow's own
-    formats keep them. Raises ImageError for 16-bit samples in other modes than L.
+    formats keep them.
     """
-    if planes.dtype.itemsize == 2 and mode != "L":
-        raise ImageError(
-            f"Pillow has no {mode} pictures of 16 bits: diffcodec.decode_array gives an array"
-        )
+    if beyond_pillow(mode, 8 * planes.itemsize):
+        return DeepImage(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), icc, exif)
     pixels = np.array(np.moveaxis(planes, 0, -1), order="C")  # a copy: the picture owns its pixels
     image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
     if icc:
@@ -180,24 +242,43 @@ def from_planes(mode: str, planes: np.ndarray, icc: bytes = b"", exif: bytes = b
     return image
 
 
-def metadata(image: Image.Image) -> tuple[bytes, bytes]:
+def beyond_pillow(mode: str, depth: int) -> bool:
+    """Whether Pillow has no pictures of so many bits per sample in a coded mode."""
+    return depth == 16 and mode != "L"
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """Return what Pillow has a kind of picture for; raise ImageError for a DeepImage."""
+    if isinstance(picture, DeepImage):
+        raise ImageError(
+            f"Pillow has no {picture.mode} pictures of 16 bits: diffcodec.decode_array gives an "
+            "array, `diffcodec decode` a PNG file"
+        )
+    return picture
+
+
+def metadata(image: Picture) -> tuple[bytes, bytes]:
     """Return the ICC profile and the EXIF block (a TIFF structure), b"" where there is none."""
+    if isinstance(image, DeepImage):
+        return image.icc, image.exif
     icc = image.info.get("icc_profile") or b""
     exif = image.info.get("exif") or b""
     # Some of Pillow's readers leave JPEG's prefix on, others do not.
     return icc, exif.removeprefix(_EXIF_PREFIX)
 
 
-def check_suffix(path: Path) -> None:
-    """Raise ImageError if `write_image` does not know the suffix of `path`."""
+def check_suffix(path: Path, *, deep: bool = False) -> None:
+    """Raise ImageError if `write_image` has no format for `path`, or for a DeepImage there."""
     if path.suffix.lower() not in _WRITERS:
         known = " ".join(suffix for suffix in _WRITERS if suffix)
         raise ImageError(
             f"cannot write {path}: the suffix {path.suffix} is unknown; known are {known}"
         )
+    if deep and _WRITERS[path.suffix.lower()][0] != "PNG":
+        raise ImageError(f"cannot write {path}: colours of 16 bits are written as .png")
 
 
-def write_image(image: Image.Image, path: Path | BinaryIO) -> None:
+def write_image(image: Picture, path: Path | BinaryIO) -> None:
     """Write a picture with its ICC profile and EXIF, where the format has room for them.
 
     The suffix names the format; a path without one, and a stream, get PNG. Formats that can be
@@ -206,11 +287,23 @@ def write_image(image: Image.Image, path: Path | BinaryIO) -> None:
     """
     suffix = ""
     if isinstance(path, Path):
-        check_suffix(path)
+        check_suffix(path, deep=isinstance(image, DeepImage))
         suffix = path.suffix.lower()
+    data = _deep_png(image) if isinstance(image, DeepImage) else _encoded(image, path, suffix)
+    if isinstance(path, Path):
+        write_atomically(path, data)
+    else:
+        path.write(data)
+        path.flush()
+
+
+def _encoded(image: Image.Image, path: Path | BinaryIO, suffix: str) -> bytes:
+    """The file of a picture in the format of a suffix; `path` is for messages."""
     format, options = _WRITERS[suffix]
     if format in _NO_ALPHA and image.has_transparency_data:
         raise ImageError(f"cannot write {path}: {format} has no alpha; PNG has")
+    if format in _NO_DEPTH and image.mode.startswith("I;16"):
+        raise ImageError(f"cannot write {path}: {format} has no samples of 16 bits; PNG has")
     icc, exif = metadata(image)
     if icc:
         options = {**options, "icc_profile": icc}
@@ -221,11 +314,24 @@ def write_image(image: Image.Image, path: Path | BinaryIO) -> None:
         image.save(buffer, format, **options)
     except Exception as error:  # Pillow's writers have no common error either
         raise ImageError(f"cannot write {path} as {format}: {error}") from error
-    if isinstance(path, Path):
-        write_atomically(path, buffer.getvalue())
-    else:
-        path.write(buffer.getvalue())
-        path.flush()
+    return buffer.getvalue()
+
+
+def _deep_png(image: DeepImage) -> bytes:
+    """The PNG file of a picture with colours of 16 bits."""
+    buffer = io.BytesIO()
+    grey, alpha = image.mode == "LA", image.mode.endswith("A")
+    writer = png.Writer(image.width, image.height, greyscale=grey, alpha=alpha, bitdepth=16)
+    writer.write(buffer, image.pixels.reshape(image.height, -1))
+    header, *rest = png.Reader(bytes=buffer.getvalue()).chunks()
+    extra = []
+    if image.icc:
+        extra.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(image.icc)))
+    if image.exif:
+        extra.append((b"eXIf", image.exif))
+    buffer = io.BytesIO()
+    png.write_chunks(buffer, [header, *extra, *rest])
+    return buffer.getvalue()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

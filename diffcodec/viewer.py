@@ -14,7 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diffcodec.api import decode_progressive
 from diffcodec.errors import ImageError
-from diffcodec.imageio import write_atomically
+from diffcodec.imageio import (
+    Picture,
+    from_planes,
+    metadata,
+    to_pillow,
+    to_planes,
+    write_atomically,
+)
 from diffcodec.quality import psnr
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
@@ -31,7 +38,7 @@ COLUMNS, THUMBNAIL, GAP = 4, 320, 12
 
 @dataclass(frozen=True)
 class Frame:
-    """What the first `bytes` of a file show, and its PSNR (dB) against the last picture."""
+    """What the first `bytes` of a file show, in 8 bits, and its PSNR (dB) against the last."""
 
     bytes: int
     bpp: float
@@ -62,13 +69,21 @@ def frames(data: bytes, model: Path | None = None) -> list[Frame]:
 
     Raises as `decode_progressive` does.
     """
-    previews = {p.bytes_used: p.image for p in decode_progressive(data, model=model)}
+    previews = {p.bytes_used: p.picture for p in decode_progressive(data, model=model)}
     last = previews[max(previews)]
     pixels = last.width * last.height
     return [
-        Frame(used, 8 * used / pixels, psnr(image, last), image)
+        Frame(used, 8 * used / pixels, psnr(image, last), _eight_bits(image))
         for used, image in sorted(previews.items())
     ]
+
+
+def _eight_bits(picture: Picture) -> Image.Image:
+    """The picture as a screen shows it."""
+    mode, planes = to_planes(picture)
+    if planes.dtype == np.uint16:
+        picture = from_planes(mode, (planes >> 8).astype(np.uint8), *metadata(picture))
+    return to_pillow(picture)
 
 
 def _page(shown: list[Frame], title: str) -> bytes:
@@ -103,10 +118,8 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def _reduced(frame: Frame) -> Image.Image:
-    """The frame's picture as a screen shows it: 8 bits per sample, and no larger than SIDE."""
+    """The frame's picture, no larger than SIDE."""
     image = frame.image
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if max(image.size) > SIDE:
         image = image.copy()
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -75,19 +75,19 @@ class ToyCodec:
         mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
         return Info(width, height, mode, len(data), total, ladder if rungs else [])
 
-    def decode(
+    def decode_picture(
         self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, model=None, progress=None
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
         if progress:
             progress(1.0)
-        return list(self.decode_progressive(data))[-1].image
+        return list(self.decode_progressive(data))[-1].picture
 
     def decode_progressive(self, source, *, model=None):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)
         grey = from_planes(header.mode, np.full(shape, 128, np.uint8))
-        yield types.SimpleNamespace(bytes_used=HEADER.size, rung=7, image=grey)
+        yield types.SimpleNamespace(bytes_used=HEADER.size, rung=7, picture=grey)
         if header.complete:
             try:
                 pixels = zlib.decompress(source[HEADER.size :])
@@ -95,7 +95,7 @@ class ToyCodec:
                 raise CorruptError("the pixels do not match their checksum") from error
             planes = np.frombuffer(pixels, np.uint8).reshape(shape)
             image = from_planes(header.mode, planes)
-            yield types.SimpleNamespace(bytes_used=len(source), rung=0, image=image)
+            yield types.SimpleNamespace(bytes_used=len(source), rung=0, picture=image)
 
     def sample(self, width, height, mode="RGB", seed=0, model=None, progress=None):
         self.calls.append({"seed": seed})
@@ -113,7 +113,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def toy(folder, monkeypatch):
     codec = ToyCodec()
-    for name in ("encode", "decode", "decode_progressive", "info", "sample"):
+    for name in ("encode", "decode_picture", "decode_progressive", "info", "sample"):
         monkeypatch.setitem(vars(diffcodec), name, getattr(codec, name))
     return codec
 

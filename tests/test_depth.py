@@ -1,13 +1,18 @@
 """Pictures of 16 bits per sample."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
+from diffcodec.cli import main
 from diffcodec.errors import ImageError
+from diffcodec.imageio import DeepImage, read_image, write_image
 
 SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
 
@@ -97,3 +102,94 @@ def test_arrays_of_8_bits_are_pictures():
 def test_other_arrays_are_refused(pixels):
     with pytest.raises(ImageError, match="array"):
         diffcodec.encode(pixels)
+
+
+def run(*arguments):
+    """The command line; returns what it printed, once it is sure that it succeeded."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def refused(*arguments):
+    """What the command line says against it."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    (sentence,) = result.stderr.splitlines()
+    return sentence
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def deep(channels):
+    return DeepImage(waves(12, 16, channels), b"a profile", b"MM\0*\0\0\0\x08\0\0\0\0\0\0")
+
+
+def same(path, image):
+    found = read_image(Path(path))
+    return (found.icc, found.exif) == (image.icc, image.exif) and np.array_equal(
+        found.pixels, image.pixels
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_png_files_of_16_bits(folder, channels):
+    write_image(deep(channels), Path("deep.png"))
+    run("encode", "deep.png")
+    assert f"16x12 {list(SHAPES)[channels - 1]}" in run("decode", "deep.dfc", "-o", "b.png").stdout
+    assert same("b.png", deep(channels))
+
+
+def test_grey_png_files_of_16_bits(folder):
+    Image.fromarray(waves(12, 16, 1)).save("grey.png")
+    run("encode", "grey.png")
+    run("decode", "grey.dfc", "-o", "b.png")
+    assert np.array_equal(np.asarray(Image.open("b.png")), waves(12, 16, 1))
+
+
+def test_many_png_files_of_16_bits(folder):
+    Path("photos").mkdir()
+    for channels in (2, 3):
+        write_image(deep(channels), Path(f"photos/{channels}.png"))
+    run("encode", "photos", "-o", "coded")
+    run("decode", "coded", "-o", "again")
+    assert all(same(f"again/{channels}.png", deep(channels)) for channels in (2, 3))
+
+
+@pytest.fixture
+def coded(folder):
+    """A file with colours of 16 bits, and its original."""
+    write_image(deep(3), Path("deep.png"))
+    Path("deep.dfc").write_bytes(diffcodec.encode(deep(3)))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".jp2", ".jpg", ".ppm"])
+def test_colours_of_16_bits_are_written_as_png_only(coded, monkeypatch, suffix):
+    monkeypatch.setattr(diffcodec.api, "walk", None)  # refused before the work
+    sentence = refused("decode", "deep.dfc", "-o", f"b{suffix}")
+    assert sentence == f"diffcodec: cannot write b{suffix}: colours of 16 bits are written as .png"
+    assert not Path(f"b{suffix}").exists()
+
+
+def test_rungs_against_a_png_of_16_bits(coded):
+    table = run("info", "deep.dfc", "--against", "deep.png").stdout.splitlines()
+    assert "16x12 RGB, 16 bits" in table[0]
+    assert table[-1].endswith("inf")
+    Image.new("RGB", (16, 12)).save("eight.png")
+    assert "cannot compare" in refused("info", "deep.dfc", "--against", "eight.png")
+
+
+def test_previews_of_16_bits_are_shown_in_8(coded):
+    run("preview", "deep.dfc", "-o", "x.webp")
+    with Image.open("x.webp") as animation:
+        animation.seek(animation.n_frames - 1)
+        assert np.array_equal(np.asarray(animation.convert("RGB")), deep(3).pixels >> 8)
+
+
+def test_live_pictures_of_16_bits(coded):
+    run("decode", "deep.dfc", "--live", "b.png")
+    assert same("b.png", deep(3))

@@ -8,8 +8,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import png as pypng
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -207,12 +208,94 @@ SIXTEEN_BITS = {
 }
 
 
-@pytest.mark.parametrize("data", SIXTEEN_BITS.values(), ids=SIXTEEN_BITS.keys())
-def test_sixteen_bits_are_never_cut_to_eight_in_silence(data):
-    with pytest.raises(ImageError, match="16 bits"):
-        read_image(io.BytesIO(data))
+@pytest.mark.parametrize("name", SIXTEEN_BITS)
+def test_sixteen_bits_are_never_cut_to_eight_in_silence(name):
+    data = SIXTEEN_BITS[name]
     with pytest.raises(ImageError, match="16 bits"):
         to_planes(Image.open(io.BytesIO(data)))
+    if name.endswith(".png"):
+        assert to_planes(read_image(io.BytesIO(data)))[1].ravel()[0] == 0x0102
+    else:
+        with pytest.raises(ImageError, match="16 bits"):
+            read_image(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg", ".bmp"])
+def test_grey_of_sixteen_bits_is_never_written_with_eight(tmp_path, suffix):
+    grey = from_planes("L", np.full((1, 4, 4), 0x1234, np.uint16))
+    with pytest.raises(ImageError, match="cannot write"):
+        write_image(grey, tmp_path / f"grey{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    mode=st.sampled_from(["LA", "RGB", "RGBA"]),
+    width=st.integers(1, 20),
+    height=st.integers(1, 20),
+    seed=st.integers(0, 2**32),
+    icc=st.binary(max_size=50),
+    exif=st.binary(max_size=50),
+)
+@settings(deadline=None)
+def test_a_deep_picture_survives_a_png(mode, width, height, seed, icc, exif):
+    shape = (len(mode), height, width)
+    planes = np.random.default_rng(seed).integers(0, 65536, shape, np.uint16)
+    stream = io.BytesIO()
+    write_image(from_planes(mode, planes, icc, exif), stream)
+    again = read_image(stream)
+    found_mode, found = to_planes(again)
+    assert (again.mode, again.width, again.height) == (found_mode, width, height)
+    assert found_mode == mode
+    np.testing.assert_array_equal(found, planes)
+    assert metadata(again) == (icc, exif)
+
+
+def test_pillow_reads_what_is_written_of_a_deep_picture():
+    stream = io.BytesIO()
+    planes = random_planes("RGB", 5, 3).astype(np.uint16) << 8
+    write_image(from_planes("RGB", planes, ICC, exif_block()), stream)
+    with Image.open(stream) as image:
+        np.testing.assert_array_equal(np.moveaxis(np.asarray(image), -1, 0), planes >> 8)
+        assert metadata(image) == (ICC, exif_block())
+        assert image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+def test_a_deep_png_of_any_making_is_read(interlace):
+    pixels = np.random.default_rng(0).integers(0, 65536, (11, 13, 3), np.uint16)
+    stream = io.BytesIO()
+    writer = pypng.Writer(13, 11, greyscale=False, bitdepth=16, interlace=interlace)
+    writer.write(stream, pixels.reshape(11, -1))
+    stream.seek(0)
+    np.testing.assert_array_equal(read_image(stream).pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("colour", "row", "trns", "expected"),
+    [
+        (0, (7, 8), (8,), [[7, 65535], [8, 0]]),
+        (2, (1, 2, 3, 1, 2, 4), (1, 2, 3), [[1, 2, 3, 0], [1, 2, 4, 65535]]),
+    ],
+)
+def test_a_transparent_deep_colour_becomes_an_alpha_plane(colour, row, trns, expected):
+    row, trns = (struct.pack(f">{len(numbers)}H", *numbers) for numbers in (row, trns))
+    image = read_image(io.BytesIO(png(2, 1, 16, colour, b"\0" + row, trns)))
+    assert image.pixels[0].tolist() == expected
+
+
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+@settings(deadline=None)
+def test_a_damaged_deep_picture_is_read_or_refused_but_never_crashes(position, value):
+    stream = io.BytesIO()
+    write_image(from_planes("RGB", np.full((3, 5, 6), 999, np.uint16), ICC, exif_block()), stream)
+    data = bytearray(stream.getvalue())
+    data[int(position * len(data))] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            read_image(io.BytesIO(bytes(data)))
+        except ImageError as error:
+            assert str(error)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -165,20 +165,20 @@ def decode_one(source: str, output: str | None, options: dict[str, Any]) -> None
     """Decode one file and print its line."""
     import diffcodec
     from diffcodec.batch import decoded, truncated
-    from diffcodec.imageio import check_suffix
+    from diffcodec.imageio import beyond_pillow, check_suffix
 
     target = name_output(source, output, ".png")
     spare_inputs(target, source)
-    if target != STANDARD:
-        check_suffix(Path(target))
-        if output is None and Path(target).exists():
-            # It may well be the original, and what is decoded a mere preview.
-            raise ImageError(f"{target} exists: name it with -o to replace it")
     start = time.perf_counter()
     data = read_bytes(source)
     header = diffcodec.info(data, rungs=False)
+    if target != STANDARD:
+        check_suffix(Path(target), deep=beyond_pillow(header.mode, header.depth))
+        if output is None and Path(target).exists():
+            # It may well be the original, and what is decoded a mere preview.
+            raise ImageError(f"{target} exists: name it with -o to replace it")
     with progress_bar(source) as progress:
-        image = diffcodec.decode(data, **options, progress=progress)
+        image = diffcodec.decode_picture(data, **options, progress=progress)
     write_picture(image, target)
     if not header.complete:
         complain(truncated(source, header))
@@ -194,7 +194,7 @@ def decode_live(source: str, target: str, model: Path | None) -> None:
     check_suffix(Path(target))
     with open_input(source) as file:
         for preview in diffcodec.decode_progressive(file, model=model):
-            write_picture(preview.image, target)
+            write_picture(preview.picture, target)
             click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")
     if not preview.complete:
         complain(f"{source} is truncated: this is a preview")

@@ -13,7 +13,7 @@ import click
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from diffcodec.imageio import Picture
 
 STANDARD = "-"  # standard input or output
 
@@ -104,7 +104,7 @@ def read_bytes(source: str) -> bytes:
         return file.read()
 
 
-def read_picture(source: str) -> "Image.Image":
+def read_picture(source: str) -> "Picture":
     """Read a picture from a file or standard input."""
     from diffcodec.imageio import read_image
 
@@ -113,7 +113,7 @@ def read_picture(source: str) -> "Image.Image":
     )
 
 
-def write_picture(image: "Image.Image", output: str) -> None:
+def write_picture(image: "Picture", output: str) -> None:
     """Write a picture to a file or standard output."""
     from diffcodec.imageio import write_image
 

@@ -75,7 +75,7 @@ def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]
     original = read_picture(against)
     try:
         return {
-            preview.rung: psnr(preview.image, original)
+            preview.rung: psnr(preview.picture, original)
             for preview in diffcodec.decode_progressive(data, model=model)
         }
     except ImageError as error:

@@ -132,6 +132,14 @@ def analyse(rgb: Tensor, depth: int = DEPTH) -> dict[int, Tensor]:
     return values
 
 
+def rebuild(geometry: Geometry, known: dict[int, Tensor]) -> Tensor:
+    """RGB [N, 3, H, W] int32 from integers for the channels of all levels, [N, 9, h, w] each."""
+    low = geometry.no_low()
+    for level in (LOW, *range(geometry.levels, 0, -1)):
+        low = geometry.finer_low(low, level, known[level])
+    return synthesise(low, geometry.depth)
+
+
 def synthesise(low: Tensor, depth: int = DEPTH) -> Tensor:
     """RGB [N, 3, H, W] int32, clamped, from the rebuilt low band of level 0."""
     low = low.clone()

@@ -3,17 +3,16 @@
 from torch import Tensor
 
 from diffcodec.quantized import cells, chain, denoising
-from diffcodec.quantized.schedule import LOW
 from diffcodec.quantized.state import State
 
 
 def plain(state: State) -> Tensor:
     """The picture as the cells alone tell it, int32 [colours, H, W]; exact at the end."""
-    low = state.geometry.no_low()
-    for level in (LOW, *range(state.geometry.levels, 0, -1)):
-        known = cells.reconstruct(state.floors[level], state.planes[level])
-        low = state.geometry.finer_low(low, level, known)
-    return chain.synthesise(low, state.geometry.depth)[0, : state.colours]
+    known = {
+        level: cells.reconstruct(floors, state.planes[level])
+        for level, floors in state.floors.items()
+    }
+    return chain.rebuild(state.geometry, known)[0, : state.colours]
 
 
 def picture(state: State) -> Tensor:
