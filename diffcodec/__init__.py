@@ -10,6 +10,7 @@ coder is not installed and the command line can print its help without loading t
 the package makes Pillow open and save .dfc files.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffcodec import pillow_plugin
@@ -21,31 +22,55 @@ if TYPE_CHECKING:
         Rung,
         decode,
         decode_array,
+        decode_picture,
         decode_progressive,
         encode,
         info,
         sample,
     )
+    from diffcodec.sets import (
+        CodedSet,
+        Milestone,
+        decode_set,
+        encode_set,
+        model_likelihood,
+        sample_set,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "CodedSet",
     "Info",
+    "Milestone",
     "Preview",
     "Rung",
     "decode",
     "decode_array",
+    "decode_picture",
     "decode_progressive",
+    "decode_set",
     "encode",
+    "encode_set",
     "info",
+    "model_likelihood",
     "sample",
+    "sample_set",
 ]
+
+_OF_SETS = {
+    "CodedSet",
+    "Milestone",
+    "decode_set",
+    "encode_set",
+    "model_likelihood",
+    "sample_set",
+}
 
 pillow_plugin.register()
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from diffcodec import api
-
-        return getattr(api, name)
+        module = "sets" if name in _OF_SETS else "api"
+        return getattr(import_module(f"diffcodec.{module}"), name)
     raise AttributeError(f"module 'diffcodec' has no attribute {name!r}")

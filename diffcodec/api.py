@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,13 +17,15 @@ from diffcodec import bitstream
 from diffcodec.arrival import Arrival, ArrivingDecoder
 from diffcodec.bitstream import MODES, File, Header, check_size
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, bytes_for
-from diffcodec.errors import CorruptError, FormatError, ModelError
-from diffcodec.imageio import from_planes, metadata, to_planes
+from diffcodec.errors import CorruptError, FormatError
+from diffcodec.exact import files
+from diffcodec.imageio import Picture, from_planes, metadata, to_pillow, to_planes
+from diffcodec.quality import plane_psnr
 from diffcodec.quantized import model as models
 from diffcodec.quantized.codec import walk
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
-from diffcodec.quantized.schedule import FINISH
+from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
 
 Progress = Callable[[float], None]
@@ -33,13 +35,19 @@ Progress = Callable[[float], None]
 class Preview:
     """A picture on the way: the first `bytes_used` bytes complete `rung`, which it shows.
 
-    `complete` says whether the whole file was there when the picture was made.
+    `picture` is a Pillow image, or a DeepImage where there are colours of 16 bits; `complete` says
+    whether the whole file was there when it was made.
     """
 
     bytes_used: int
     rung: int
-    image: Image.Image
+    picture: Picture
     complete: bool
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture as Pillow's; raises ImageError for a DeepImage."""
+        return to_pillow(self.picture)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Info:
 
 
 def encode(
-    image: Image.Image | NDArray,
+    image: Picture | NDArray,
     *,
     bpp: float | None = None,
     max_bytes: int | None = None,
@@ -86,7 +94,8 @@ def encode(
 
     Args:
         image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16, or an array uint8 or uint16
-            [H, W] or [H, W, C] of grey, grey and alpha, RGB or RGBA.
+            [H, W] or [H, W, C] of grey, grey and alpha, RGB or RGBA, or a DeepImage, which is
+            an array with metadata.
         bpp, max_bytes: the file, header and metadata included, is at most so large.
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
@@ -97,7 +106,7 @@ def encode(
     limit that the header alone exceeds, ModelError for an unusable model file.
     """
     mode, planes = to_planes(image)
-    icc, exif = metadata(image) if isinstance(image, Image.Image) else (b"", b"")
+    icc, exif = (b"", b"") if isinstance(image, np.ndarray) else metadata(image)
     weights = models.load(model) if model else models.load()
     header = Header(
         mode=mode,
@@ -159,10 +168,16 @@ def decode(
 
     Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
     if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
-    in a mode that Pillow lacks (see `decode_array`).
+    in a mode that Pillow lacks (see `decode_picture` and `decode_array`).
     """
     planes, file = _read(data, bpp, max_bytes, rung, detail, seed, model, progress)
-    return from_planes(file.header.mode, planes, file.icc, file.exif)
+    return to_pillow(_picture(file, planes))
+
+
+def decode_picture(data: bytes, **options: Any) -> Picture:
+    """Decode as `decode` does, with its options; colours of 16 bits come as a DeepImage."""
+    planes, file = _read(data, **options)
+    return _picture(file, planes)
 
 
 def decode_array(
@@ -183,13 +198,13 @@ def decode_array(
 
 def _read(
     data: bytes,
-    bpp: float | None,
-    max_bytes: int | None,
-    rung: int | None,
-    detail: str,
-    seed: int,
-    model: Path | None,
-    progress: Progress | None,
+    bpp: float | None = None,
+    max_bytes: int | None = None,
+    rung: int | None = None,
+    detail: str = "mean",
+    seed: int = 0,
+    model: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[NDArray, File]:
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
     if detail not in ("mean", "sample"):
@@ -235,14 +250,16 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
         file = bitstream.read(arrival.data)
         if rung == FINISH and header.lossless:
             _check(file, states)
-        yield Preview(_end(file, decoder), rung, _image(file, states), file.complete)
+        shown = _picture(file, _planes(header, states))
+        yield Preview(_end(file, decoder), rung, shown, file.complete)
     if decoder.ended:
         _wait_for_metadata(arrival)
         file = bitstream.read(arrival.data)
         _check(file, states)
         rung = max(states[0].rungs.values())
         used = file.start + len(file.stream)
-        yield Preview(used, rung, _image(file, states), file.complete)
+        shown = _picture(file, _planes(header, states))
+        yield Preview(used, rung, shown, file.complete)
 
 
 def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
@@ -294,8 +311,8 @@ def sample(
     states = [State.empty(height, width, colours) for colours in _parts(mode)]
     for _ in walk(weights, states, BitSampler(seed), progress or _ignore):
         pass
-    planes = torch.cat([picture(state) for state in states])
-    return from_planes(mode, planes.numpy().astype(np.uint8))
+    planes = _samples([picture(state) for state in states], DEPTH)
+    return to_pillow(from_planes(mode, planes))
 
 
 def _ignore(_: float) -> None:
@@ -306,11 +323,7 @@ def _model(header: Header, path: Path | None) -> Model:
     if path is None:
         return models.find(header.model)
     model = models.load(path)
-    if model.id != header.model:
-        raise ModelError(
-            f"The file was made with the model {header.model.hex()}, "
-            f"but {path} holds {model.id.hex()}."
-        )
+    files.check(header.model, model.id, path)
     return model
 
 
@@ -346,20 +359,20 @@ def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
 
 def _planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    return _samples(header, [picture(state) for state in states])
+    return _samples([picture(state) for state in states], header.depth)
 
 
-def _image(file: File, states: list[State]) -> Image.Image:
-    return from_planes(file.header.mode, _planes(file.header, states), file.icc, file.exif)
+def _picture(file: File, planes: NDArray) -> Picture:
+    return from_planes(file.header.mode, planes, file.icc, file.exif)
 
 
-def _samples(header: Header, parts: list[Tensor]) -> NDArray:
-    return torch.cat(parts).numpy().astype(f"<u{header.depth // 8}")
+def _samples(parts: list[Tensor], depth: int) -> NDArray:
+    return torch.cat(parts).numpy().astype(f"<u{depth // 8}")
 
 
 def _checksum(header: Header, states: list[State]) -> int:
     """CRC-32 of the picture as the cells alone tell it."""
-    return zlib.crc32(_samples(header, [plain(state) for state in states]).tobytes())
+    return zlib.crc32(_samples([plain(state) for state in states], header.depth).tobytes())
 
 
 def _check(file: File, states: list[State]) -> None:
@@ -397,11 +410,8 @@ def _budget_for_psnr(
 ) -> int:
     """About the fewest bytes of the stream whose picture has the target PSNR."""
 
-    peak = (1 << header.depth) - 1
-
     def good(states: list[State]) -> bool:
-        error = np.square(_planes(header, states).astype(np.float32) - original)
-        return bool(np.mean(error, dtype=np.float64) <= peak**2 / 10 ** (target / 10))
+        return plane_psnr(_planes(header, states), original) >= target
 
     header = replace(header, stream_bytes=len(stream))
     decoder, states = _decoder(header, stream, track=True), _empty_states(header)

@@ -1,4 +1,6 @@
-"""The container of a .dfc file: header, stream, metadata.
+"""The containers of .dfc files: of a picture (header, stream, metadata), and of a set of pictures.
+
+A picture:
 
     offset  bytes  content
     0       2      magic, D1 FC
@@ -14,17 +16,34 @@
 
 The stream comes before the metadata so that they never delay a picture. A file that ends before
 its stream or its metadata do is a prefix, and decodes to a preview.
+
+A set of pictures, all RGB with samples of 8 bits:
+
+    0       2      magic, D1 FC
+    2       1      format version (high four bits) and codec (low four bits; of the Gaussian process
+                   1: bits-back, 2: reverse channel coding)
+    3       1      0
+    4       4      model id
+    8       4      CRC-32 (big-endian) of the samples that the stream tells, picture by picture
+    12      6-     LEB128 numbers: of groups of equal size; count, width, height of each group;
+                   words of the stack's reserve left out (0 for codec 2); stream length
+            ...    the stream
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from diffcodec.errors import FormatError
 
 MAGIC = b"\xd1\xfc"
 VERSION = 1
-QUANTISED = 0
+QUANTISED, BITS_BACK, CHANNEL = range(3)
+"""The codecs; the last two code sets of pictures."""
+
 MODES = ("L", "LA", "RGB", "RGBA")
+"""The modes that are coded; a mode's letters are its planes."""
 
 MAX_PIXELS = 1 << 27
 """Largest picture that a header may claim; 134 megapixels."""
@@ -134,16 +153,8 @@ def read_metadata(data: bytes) -> tuple[bytes, bytes, int | None]:
 
 def read_header(data: bytes) -> tuple[Header, int]:
     """The header and the offset of the stream; raises FormatError as `read` does."""
-    if data[: len(MAGIC)] != MAGIC:
-        raise FormatError("This is not a .dfc file.")
-    if len(data) < _FIXED:
-        raise FormatError("The file ends inside its header.")
-    version, codec = data[2] >> 4, data[2] & 15
-    if version != VERSION or codec != QUANTISED:
-        raise FormatError(
-            f"The file has format version {version}, codec {codec}, "
-            "which this version of diffcodec does not know."
-        )
+    if _codec(data) != QUANTISED:
+        raise FormatError("The file holds a set of pictures; diffcodec.decode_set reads it.")
     flags = data[3]
     if flags >> 5:
         raise FormatError("The file's header has flags that this version does not know.")
@@ -168,6 +179,92 @@ def read_header(data: bytes) -> tuple[Header, int]:
         ),
         position,
     )
+
+
+@dataclass(frozen=True)
+class SetHeader:
+    """What the first bytes of a set say; fields as for `Header`.
+
+    `sizes` are width and height of each picture, `untouched` as `entropy.Stack.to_bytes` gives it.
+    """
+
+    codec: int
+    sizes: tuple[tuple[int, int], ...]
+    model: bytes
+    checksum: int
+    untouched: int
+    stream_bytes: int
+
+
+def write_set_header(header: SetHeader) -> bytes:
+    """The header of a set. Raises FormatError for pictures that are too many or too large."""
+    _check_set(header.sizes)
+    groups = [(len(list(group)), *size) for size, group in groupby(header.sizes)]
+    numbers = [len(groups), *(n for group in groups for n in group)]
+    return (
+        MAGIC
+        + bytes([VERSION << 4 | header.codec, 0])
+        + header.model
+        + header.checksum.to_bytes(4, "big")
+        + b"".join(map(_leb128, [*numbers, header.untouched, header.stream_bytes]))
+    )
+
+
+def is_set(data: bytes) -> bool:
+    """Whether these bytes begin a set of pictures; raises FormatError if they are no .dfc file."""
+    return _codec(data) != QUANTISED
+
+
+def read_set(data: bytes) -> tuple[SetHeader, bytes]:
+    """The header of a set and as much of the stream as there is; raises as `read` does."""
+    codec = _codec(data)
+    if codec == QUANTISED:
+        raise FormatError("The file holds one picture; diffcodec.decode reads it.")
+    if data[3]:
+        raise FormatError("The file's header has flags that this version does not know.")
+    sizes: list[tuple[int, int]] = []
+    pixels = 0
+    try:
+        groups, position = _read_leb128(data, _FIXED)
+        for _ in range(groups):
+            count, position = _read_leb128(data, position)
+            width, position = _read_leb128(data, position)
+            height, position = _read_leb128(data, position)
+            check_size(width, height)
+            pixels += count * width * height
+            check_size(max(pixels, 1), 1)
+            sizes += [(width, height)] * count
+        untouched, position = _read_leb128(data, position)
+        length, position = _read_leb128(data, position)
+    except IndexError as error:
+        raise FormatError("The file ends inside its header.") from error
+    _check_set(sizes)
+    checksum = int.from_bytes(data[8:12], "big")
+    header = SetHeader(codec, tuple(sizes), data[4:8], checksum, untouched, length)
+    return header, data[position : position + length]
+
+
+def _check_set(sizes: Sequence[tuple[int, int]]) -> None:
+    if not sizes:
+        raise FormatError("A set without pictures cannot be coded.")
+    for width, height in sizes:
+        check_size(width, height)
+    check_size(sum(width * height for width, height in sizes), 1)
+
+
+def _codec(data: bytes) -> int:
+    """The codec of a file of this version."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise FormatError("This is not a .dfc file.")
+    if len(data) < _FIXED:
+        raise FormatError("The file ends inside its header.")
+    version, codec = data[2] >> 4, data[2] & 15
+    if version != VERSION or codec > CHANNEL:
+        raise FormatError(
+            f"The file has format version {version}, codec {codec}, "
+            "which this version of diffcodec does not know."
+        )
+    return codec
 
 
 def check_size(width: int, height: int) -> None:

@@ -13,7 +13,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcodec.errors import CorruptError
+from diffcodec.errors import CorruptError, FormatError
 
 PROBABILITY_BITS = 16
 """Probabilities are multiples of 2^-16, exactly representable and never 0 or 1."""
@@ -21,6 +21,10 @@ PROBABILITY_BITS = 16
 MARGIN_BITS = 24
 """Bits at the end of a prefix that are not trusted: they may belong to an unfinished symbol."""
 
+RESERVE_WORDS = 1 << 16
+"""Words of 32 random bits at the bottom of a stack."""
+
+_RESERVE_KEY = 0xD1FC
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 _WORD = np.dtype(">u4")
 
@@ -140,6 +144,65 @@ class RangeDecoder:
             if len(first) < half or half == 0:
                 return first
             return np.concatenate([first, self._decode_prefix(probabilities[half:])])
+
+
+class Stack:
+    """Bits on a stack, for bits-back coding: the last ones pushed are the first ones popped.
+
+    Below whatever is pushed lies a reserve of random words, the same on every machine, so that
+    there is something to pop at first. The bytes of a stack leave out what nobody has touched.
+    """
+
+    def __init__(self) -> None:
+        self._reserve = np.random.Philox(_RESERVE_KEY).random_raw(RESERVE_WORDS) >> 32
+        self._coder = constriction.stream.stack.AnsCoder(self._reserve.astype(np.uint32), seal=True)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, untouched: int) -> "Stack":
+        """A stack from its bytes and the number of words that these leave out.
+
+        Raises CorruptError if no stack has such bytes.
+        """
+        stack = cls()
+        words = np.frombuffer(data + b"\0" * (-len(data) % 4), _WORD)
+        if untouched > RESERVE_WORDS or not (len(words) and words[-1]):
+            raise CorruptError("The stream is corrupt.")
+        stack._coder = constriction.stream.stack.AnsCoder(
+            np.concatenate([stack._reserve[:untouched], words]).astype(np.uint32)
+        )
+        return stack
+
+    def push(self, bits: Bits, probabilities: Probabilities) -> None:
+        """Push bits, each with its probability of being 1."""
+        self._coder.encode_reverse(bits, _BERNOULLI, probabilities)
+
+    def pop(self, probabilities: Probabilities) -> Bits:
+        """Pop as many bits as there are probabilities; they come in the order of `push`."""
+        return self._coder.decode(_BERNOULLI, probabilities)
+
+    @property
+    def bits(self) -> int:
+        """Size of the whole stack, the reserve included."""
+        return self._coder.num_valid_bits()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether everything that was pushed has been popped, and nothing else."""
+        words = self._coder.clone().get_compressed()
+        return len(words) == RESERVE_WORDS + 1 and bool((words[:-1] == self._reserve).all())
+
+    def to_bytes(self) -> tuple[bytes, int]:
+        """What was pushed, and how many words of the reserve are untouched below it.
+
+        Raises FormatError if the reserve was too small.
+        """
+        words = self._coder.get_compressed()
+        shared = min(len(words) - 1, RESERVE_WORDS)
+        changed = (words[:shared] != self._reserve[:shared]).nonzero()[0]
+        untouched = int(changed[0]) if len(changed) else shared
+        if untouched == 0:
+            raise FormatError("The pictures are too large for bits-back coding.")
+        return words[untouched:].astype(_WORD).tobytes(), untouched
 
 
 class BitSampler:

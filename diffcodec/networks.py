@@ -23,6 +23,9 @@ FEATURES, PHASE, OUT = "features", "phase", ".out"
 UNITS = {FEATURES: 1 / 64, PHASE: 1 / 128}
 """What one integer unit of the network's inputs is worth in its own units."""
 
+ACTIVATION_LIMIT = 511
+"""Largest magnitude of an integer activation."""
+
 
 class FilmConv(nn.Module):
     """y = (conv(x) + bias[step]) * gain[step], then optionally ReLU.
@@ -117,6 +120,15 @@ class Block(nn.Module):
         return self.sum(x, self.second(self.first(x, index), index))
 
 
+class Blocks(nn.ModuleList):
+    """Residual blocks, one after the other."""
+
+    def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
+        for block in self:
+            x = block(x, index)
+        return x
+
+
 class HeadConv(FilmConv):
     """A convolution of a head; its exact twin works on rows, one for each position in question.
 
@@ -182,9 +194,7 @@ class StepNetwork(nn.Module):
         self.phase_scale = Scale(UNITS[PHASE])
         self.stem = conv(features, width, 3, FEATURES, "full", relu=True)
         self.down = conv(width, half_width, 2, "full", "half", stride=2, relu=True)
-        self.blocks = nn.ModuleList(
-            Block(conv, half_width, "half", f"block{i}") for i in range(blocks)
-        )
+        self.blocks = Blocks(Block(conv, half_width, "half", f"block{i}") for i in range(blocks))
         self.up = conv(half_width, 4 * width, 1, "half", "full")
         self.sum = Sum("full")
         self.merge = conv(width, width, 3, "full", "trunk", relu=True)
@@ -196,9 +206,7 @@ class StepNetwork(nn.Module):
         """Features [N, features, h, w] to trunk activations [N, width, h, w]."""
         h, w = features.shape[-2:]
         full = self.stem(self.feature_scale(F.pad(features, (0, w % 2, 0, h % 2))), index)
-        half = self.down(full, index)
-        for block in self.blocks:
-            half = block(half, index)
+        half = self.blocks(self.down(full, index), index)
         full = self.sum(full, F.pixel_shuffle(self.up(half, index), 2))
         return self.merge(full, index)[..., :h, :w]
 
@@ -259,15 +267,14 @@ class Denoiser(nn.Module):
         conv = partial(FilmConv, rungs=rungs, levels=1)
         self.scale = Scale(UNITS[FEATURES])
         self.stem = conv(12, width, 3, FEATURES, "half", relu=True)
-        self.blocks = nn.ModuleList(Block(conv, width, "half", f"block{i}") for i in range(blocks))
+        self.blocks = Blocks(Block(conv, width, "half", f"block{i}") for i in range(blocks))
         self.out = conv(width, 12, 3, "half", f"correction{OUT}", init=0.1)
 
     def forward(self, pixels: Tensor, rung: int) -> Tensor:
         """Pixels [N, 12, h, w] around zero, and the row of the rung, to corrections alike."""
-        x = self.stem(self.scale(pixels), (rung, 0))
-        for block in self.blocks:
-            x = block(x, (rung, 0))
-        return self.out(x, (rung, 0))
+        index = (rung, 0)
+        x = self.blocks(self.stem(self.scale(pixels), index), index)
+        return self.out(x, index)
 
 
 class NoiseConv(FilmConv):
@@ -280,8 +287,8 @@ class NoiseConv(FilmConv):
     def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
         if not isinstance(index, Tensor):
             return super().forward(x, index)
-        bias = self._at(self.rung_bias, index) + self.level_bias[0]
-        gain = self._at(self.rung_gain, index) + self.level_gain[0]
+        bias = interpolated(self.rung_bias, index) + self.level_bias[0]
+        gain = interpolated(self.rung_gain, index) + self.level_gain[0]
         y = F.conv2d(x, self.weight, None, self.stride, self.padding)
         shift, factor = (part[..., None, None].to(y.dtype) for part in (bias * gain, gain))
         y = torch.addcmul(shift, y, factor)
@@ -290,31 +297,22 @@ class NoiseConv(FilmConv):
     @torch.no_grad()
     def tabulate(self, positions: Tensor) -> None:
         """Put rows for these positions in the place of the knots."""
-        self.rung_bias = nn.Parameter(self._at(self.rung_bias, positions))
-        self.rung_gain = nn.Parameter(self._at(self.rung_gain, positions))
-
-    @staticmethod
-    def _at(table: Tensor, positions: Tensor) -> Tensor:
-        below = positions.floor().long().clamp(0, len(table) - 2)
-        return torch.lerp(table[below], table[below + 1], (positions - below)[:, None])
+        self.rung_bias = nn.Parameter(interpolated(self.rung_bias, positions))
+        self.rung_gain = nn.Parameter(interpolated(self.rung_gain, positions))
 
 
-class Blocks(nn.ModuleList):
-    """Residual blocks, one after the other."""
-
-    def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
-        for block in self:
-            x = block(x, index)
-        return x
+def interpolated(table: Tensor, positions: Tensor) -> Tensor:
+    """Rows of a table at positions float [N], with straight lines between whole ones."""
+    below = positions.floor().long().clamp(0, len(table) - 2)
+    share = (positions - below).reshape(-1, *[1] * (table.ndim - 1))
+    return torch.lerp(table[below], table[below + 1], share)
 
 
 class NoiseNetwork(nn.Module):
     """A U-Net of residual blocks for Gaussian noise, without normalisation or attention.
 
     Args:
-        features: input channels of the noisy picture.
-        fine: further input channels, with a first layer of their own: where noise drowns them,
-            its gain can shut them off.
+        features: input channels.
         outputs: output channels.
         knots: rows of the embedding tables.
         widths, blocks: channels, and residual blocks on either way, at each resolution; every
@@ -324,7 +322,6 @@ class NoiseNetwork(nn.Module):
     def __init__(
         self,
         features: int,
-        fine: int,
         outputs: int,
         *,
         knots: int,
@@ -339,11 +336,8 @@ class NoiseNetwork(nn.Module):
             return Blocks(Block(conv, widths[depth], f"depth{depth}", n) for n in names)
 
         depths = range(len(widths))
-        self.features = features
         self.scale = Scale(UNITS[FEATURES])
-        self.stem = conv(features, widths[0], 3, FEATURES, "depth0")
-        self.fine = conv(fine, widths[0], 3, FEATURES, "depth0", init=0.3)
-        self.sum = Sum("depth0")
+        self.stem = conv(features, widths[0], 3, FEATURES, "depth0", relu=True)
         self.encoder = nn.ModuleList(chain(depth, "encoder") for depth in depths)
         self.decoder = nn.ModuleList(chain(depth, "decoder") for depth in depths[:-1])
         self.down, self.up, self.join = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -357,12 +351,11 @@ class NoiseNetwork(nn.Module):
         self.out = conv(widths[0], outputs, 3, "depth0", f"prediction{OUT}", init=0.02)
 
     def forward(self, features: Tensor, index: Index | Tensor) -> Tensor:
-        """Features [N, features + fine, H, W] in integer units to predictions [N, outputs, H, W].
+        """Features [N, features, H, W] in integer units to predictions [N, outputs, H, W].
 
         `index` as for `NoiseConv`. H and W are multiples of 2^(resolutions - 1).
         """
-        plain, fine = self.scale(features).tensor_split([self.features], 1)
-        x = F.relu(self.sum(self.stem(plain, index), self.fine(fine, index)))
+        x = self.stem(self.scale(features), index)
         finer = []
         for depth, blocks in enumerate(self.encoder):
             if depth:

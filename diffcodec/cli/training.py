@@ -14,7 +14,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["codec", "denoiser"]),
+    type=click.Choice(["codec", "denoiser", "gaussian-32", "gaussian-64"]),
     default="codec",
     show_default=True,
     help="The codec's conditionals, or the denoiser that prefixes are shown through.",

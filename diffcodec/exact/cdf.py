@@ -71,3 +71,13 @@ class CdfTable:
         """
         z = (edges - mean).clamp_(-_REACH, _REACH) * inverse_scale >> _SHIFT
         return self.values[z.clamp_(-_HALF, _HALF) + _HALF]
+
+    def at_deviations(self, deviations: Tensor) -> Tensor:
+        """2^30 * CDF at distances from the mean in standard deviations, float64; int64."""
+        entries = (deviations * _Z_UNITS).floor().clamp(-_HALF, _HALF).long() + _HALF
+        return self.values[entries].long()
+
+    @property
+    def total(self) -> int:
+        """What the CDF reaches far above the mean."""
+        return _TOTAL

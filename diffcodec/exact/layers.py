@@ -13,10 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
-from diffcodec.networks import OUT, FilmConv, HeadConv, Index, Scale, Sum
-
-ACTIVATION_LIMIT = 511
-"""Largest magnitude of an activation."""
+from diffcodec.networks import (
+    ACTIVATION_LIMIT,
+    OUT,
+    FilmConv,
+    HeadConv,
+    Index,
+    Scale,
+    Sum,
+    interpolated,
+)
 
 ACCUMULATOR_LIMIT = 1 << 24
 """Integers up to here are exact in float32."""
@@ -25,7 +31,9 @@ ACCUMULATOR_LIMIT = 1 << 24
 class ExactConv(nn.Module):
     """round((conv(x) + bias[step]) * multiplier[step]), clamped; ReLU is a clamp at zero.
 
-    As a twin of a `HeadConv` (`rows`) it is a matrix product on rows [n, inputs * k * k].
+    As a twin of a `HeadConv` (`rows`) it is a matrix product on rows [n, inputs * k * k]. Like a
+    `NoiseConv` it also takes positions in the table of the rungs, one for each example; between
+    two rows bias and multiplier are floats, and the outputs still integers.
 
     Args:
         weight: int8 [outputs, inputs, k, k].
@@ -61,15 +69,20 @@ class ExactConv(nn.Module):
         self.stride, self.padding = stride, weight.shape[-1] // 2 if stride == 1 else 0
         self.low, self.high = 0 if relu else -limit, limit
 
-    def forward(self, x: Tensor, index: Index) -> Tensor:
-        bias = self.bias[index]
-        if self.rows:
-            y = F.linear(x, self.weight, bias)
-        else:
-            y = F.conv2d(x, self.weight, bias, self.stride, self.padding)
+    def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
         # The first rounding removes the error of kernels that transform (Winograd).
-        y = y.round_().mul_(self.multiplier[index]).round_()
-        return y.clamp_(self.low, self.high)
+        if isinstance(index, Tensor):
+            y = F.conv2d(x, self.weight, None, self.stride, self.padding).round_()
+            y += interpolated(self.bias[:, 0], index)[..., None, None]
+            y *= interpolated(self.multiplier[:, 0], index)
+        else:
+            bias = self.bias[index]
+            if self.rows:
+                y = F.linear(x, self.weight, bias)
+            else:
+                y = F.conv2d(x, self.weight, bias, self.stride, self.padding)
+            y = y.round_().mul_(self.multiplier[index])
+        return y.round_().clamp_(self.low, self.high)
 
 
 class ExactSum(nn.Module):

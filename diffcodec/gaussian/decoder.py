@@ -12,9 +12,14 @@ def to_data(pixels: Tensor) -> Tensor:
     return (2 * pixels.float() + 1) / VALUES - 1
 
 
+def to_values(x: Tensor) -> Tensor:
+    """Data on the scale of the pixels, where their values are whole numbers."""
+    return (x + 1) * (VALUES / 2) - 0.5
+
+
 def to_pixels(x: Tensor) -> Tensor:
     """The nearest pixels, uint8, to data of any size."""
-    return ((x + 1) * (VALUES / 2)).floor().clamp(0, VALUES - 1).to(torch.uint8)
+    return to_values(x).round().clamp(0, VALUES - 1).to(torch.uint8)
 
 
 def log_probabilities(mean: Tensor, variance: Tensor) -> Tensor:

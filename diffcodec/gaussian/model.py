@@ -78,7 +78,7 @@ class GaussianModel(nn.Module):
                 value, raw = value.chunk(2, 1)
                 spread = (raw + 1) / 2
             case "calibrated":
-                spread = per_example(self._error(log_snr), z)
+                spread = per_example(self.errors_at(log_snr), z)
             case fixed:
                 spread = torch.full_like(z[:1, :1, :1, :1], fixed == "beta")
         return Prediction.of(self.kind, value, z, per_example(log_snr, z)), spread
@@ -108,19 +108,27 @@ class GaussianModel(nn.Module):
             prediction, _ = self(marginal(x, log_snr).draw(noise), log_snr)
             self.errors[knot] = (noise - prediction.eps).square().mean()
 
-    def _error(self, log_snr: Tensor) -> Tensor:
-        """Mean squared errors of eps at log-SNRs of any shape."""
+    def errors_at(self, log_snr: Tensor) -> Tensor:
+        """Mean squared errors of eps at log-SNRs of any shape, between the measured levels."""
         above = torch.searchsorted(self.levels, log_snr.to(self.levels)).clamp(1, KNOTS - 1)
         low, high = self.levels[above - 1], self.levels[above]
         share = ((log_snr - low) / (high - low)).clamp(0, 1).to(self.errors)
         return torch.lerp(self.errors[above - 1], self.errors[above], share)
 
     def decoder_log_probabilities(self, z_0: Tensor) -> Tensor:
-        """log p(x | z_0) of all values of each pixel, in nats; [N, C, H, W, 256]."""
+        """log p(x | z_0) of all values of each pixel, in nats; [N, C, H, W, 256].
+
+        With calibrated variances, that of the network's prediction of x is its mean squared error.
+        """
         log_snr = self.schedule.log_snr(torch.zeros(1, device=z_0.device))
         level = per_example(log_snr, z_0)
-        mean = to_ve(z_0, level) if self.decoder == "latent" else self(z_0, log_snr)[0].x
-        return log_probabilities(mean, ve_sigma(level).square())
+        mean, variance = to_ve(z_0, level), ve_sigma(level).square()
+        if self.decoder == "network":
+            prediction, spread = self(z_0, log_snr)
+            mean = prediction.x
+            if self.variance == "calibrated":
+                variance = variance * spread
+        return log_probabilities(mean, variance)
 
     def most_likely(self, z_0: Tensor) -> Tensor:
         """The pixels, uint8, with the greatest p(x | z_0): those nearest to its centre."""

@@ -7,39 +7,41 @@ turns them into tables of T rows; that is a network of plain FilmConv layers, wh
 """
 
 import copy
-import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from diffcodec.networks import FEATURES, UNITS, NoiseConv, NoiseNetwork
+from diffcodec.gaussian.process import alpha, per_example, sigma
+from diffcodec.networks import ACTIVATION_LIMIT, NoiseConv, NoiseNetwork
+
+Level = TypeVar("Level", float, Tensor)
 
 COLOURS = 3
 
-FREQUENCIES = (7, 8)
-"""Fourier features have the frequencies 2^n pi (VDM, appendix C): periods of two pixel values
-and of one."""
-
-LOWEST_KNOT, HIGHEST_KNOT, KNOTS = -8.0, 16.0, 33
+LOWEST_KNOT, HIGHEST_KNOT, KNOTS = -6.0, 14.0, 33
 """Log-SNRs of the first and the last knot, and their number; beyond the ends levels share one."""
 
-WIDTHS, BLOCKS = (32, 64, 96), (2, 2, 2)
+WIDTHS, BLOCKS = (48, 64, 96), (1, 2, 2)
 """Channels and residual blocks at the full, the half and the quarter resolution."""
 
-_Z_GAIN = 128  # units per 1.0 of z: one for each pixel value; ten bits reach to four deviations
+ALIGNMENT = 1 << len(WIDTHS) - 1
+"""Heights and widths are multiples of it."""
+
+_DEVIATIONS = 3.5
+"""Ten bits of an input reach as far as data and so many deviations of its noise together."""
 
 
 class DenoisingNetwork(nn.Module):
     """z [N, 3, H, W] and log-SNRs [N] to predictions [N, 3 or 6, H, W].
 
-    H and W must be multiples of 4. `learned_variance` asks for six channels.
+    H and W must be multiples of ALIGNMENT. `learned_variance` asks for six channels.
     """
 
     def __init__(self, *, learned_variance: bool = False) -> None:
         super().__init__()
         self.net = NoiseNetwork(
             COLOURS,
-            2 * COLOURS * len(FREQUENCIES),
             COLOURS * (1 + learned_variance),
             knots=KNOTS,
             widths=WIDTHS,
@@ -47,10 +49,14 @@ class DenoisingNetwork(nn.Module):
         )
 
     def forward(self, z: Tensor, log_snr: Tensor) -> Tensor:
-        return self.net(features(z), positions(log_snr))
+        gain = input_gain(alpha(log_snr), sigma(log_snr))
+        return self.net(z * per_example(gain, z), positions(log_snr))
 
     def tabulated(self, log_snrs: Tensor) -> NoiseNetwork:
-        """The network for fixed levels [T]: row t of its tables is the level log_snrs[t]."""
+        """The network for fixed levels [T]: row t of its tables is the level log_snrs[t].
+
+        It takes z times the input gain of that level.
+        """
         net = copy.deepcopy(self.net)
         for layer in net.modules():
             if isinstance(layer, NoiseConv):
@@ -58,14 +64,15 @@ class DenoisingNetwork(nn.Module):
         return net.requires_grad_(False)
 
 
-def features(z: Tensor) -> Tensor:
-    """z [N, C, H, W] and its Fourier features, [N, 5 C, H, W], in the units of the network.
+def input_gain(alpha: Level, sigma: Level) -> Level:
+    """Integer units of the network's input per 1.0 of z, so that its range fits ten bits."""
+    return ACTIVATION_LIMIT / (alpha + _DEVIATIONS * sigma)
 
-    The exact model rounds them; the Fourier features tell what rounding z loses.
-    """
-    phases = torch.cat([z * (2**n * math.pi) for n in FREQUENCIES], 1)
-    fine = torch.cat([phases.sin(), phases.cos()], 1)
-    return torch.cat([z * _Z_GAIN, fine / UNITS[FEATURES]], 1)
+
+def as_input(z: Tensor, gain: float | Tensor) -> Tensor:
+    """The integers, float32, that an exact network takes for z."""
+    units = (z * gain).round().clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+    return units.float().contiguous(memory_format=torch.channels_last)
 
 
 def positions(log_snr: Tensor) -> Tensor:

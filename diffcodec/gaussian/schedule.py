@@ -90,24 +90,40 @@ class Cosine(Schedule):
         return _from_log_alpha_bar(2 * (angle.cos() / self.first).log())
 
 
-class DiscreteBetas(Schedule):
-    """The levels of DDPM with betas [T], T > 1; straight lines in log-SNR between them.
+class Tabulated(Schedule):
+    """Given levels at equal distances of time; straight lines in log-SNR between them.
 
-    t = 0 is DDPM's level 1 and t = 1 its level T, so the T steps of a DDPM are T - 1 steps here,
-    and the decoder is its last one.
+    Args: falling log-SNRs [steps + 1], steps > 0, from t = 0 to t = 1.
     """
 
     levels: Tensor
 
-    def __init__(self, betas: Tensor) -> None:
+    def __init__(self, levels: Tensor) -> None:
         super().__init__()
-        log_alpha_bar = torch.log1p(-betas.double()).cumsum(0)
-        self.register_buffer("levels", _from_log_alpha_bar(log_alpha_bar))
+        self.register_buffer("levels", levels.double())
 
     def _log_snr(self, t: Tensor) -> Tensor:
         place = t * (len(self.levels) - 1)
         below = place.detach().floor().long().clamp(0, len(self.levels) - 2)
         return torch.lerp(self.levels[below], self.levels[below + 1], place - below)
+
+    def step_of(self, log_snr: Tensor) -> Tensor:
+        """Where levels stand in the table, from 0 to its number of steps; the inverse, float64."""
+        log_snr = log_snr.double()
+        above = torch.searchsorted(-self.levels, -log_snr).clamp(1, len(self.levels) - 1)
+        start, end = self.levels[above - 1], self.levels[above]
+        return above - 1 + ((log_snr - start) / (end - start)).clamp(0, 1)
+
+
+class DiscreteBetas(Tabulated):
+    """The levels of DDPM with betas [T], T > 1.
+
+    t = 0 is DDPM's level 1 and t = 1 its level T, so the T steps of a DDPM are T - 1 steps here,
+    and the decoder is its last one.
+    """
+
+    def __init__(self, betas: Tensor) -> None:
+        super().__init__(_from_log_alpha_bar(torch.log1p(-betas.double()).cumsum(0)))
 
 
 def linear_betas(steps: int) -> Tensor:

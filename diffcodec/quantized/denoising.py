@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffcodec.exact.files import WEIGHTS, read
 from diffcodec.exact.layers import make_exact
 from diffcodec.networks import Denoiser
 from diffcodec.quantized import cells, chain
-from diffcodec.quantized.model import WEIGHTS, read
 from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
 from diffcodec.quantized.tiles import in_tiles
 
@@ -92,13 +92,11 @@ def prefixes(pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
     All levels have completed `rung`, those coarser than `ahead` the next one too. The pictures
     must be large enough for LEVELS levels.
     """
-    values, geometry = chain.analyse(pictures), chain.Geometry(*pictures.shape[2:])
-    low = geometry.no_low().to(pictures.device)
-    for level in (LOW, *range(LEVELS, 0, -1)):
+    known = {}
+    for level, values in chain.analyse(pictures).items():
         planes = chain.plane_tensor(rung - (level > ahead), level, LEVELS).to(pictures.device)
-        known = cells.reconstruct(cells.floor(values[level], planes), planes)
-        low = geometry.finer_low(low, level, known)
-    return chain.synthesise(low).float()
+        known[level] = cells.reconstruct(cells.floor(values, planes), planes)
+    return chain.rebuild(chain.Geometry(*pictures.shape[2:]), known).float()
 
 
 def loss(net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:

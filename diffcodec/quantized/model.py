@@ -1,18 +1,15 @@
-"""The integer model that the codec runs: exact network, probability tables, digest."""
+"""The integer model that the codec runs: exact network and probability tables."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from diffcodec.errors import ModelError
+from diffcodec.exact import files
 from diffcodec.exact.cdf import (
     MEAN_UNITS,
     MIN_LOG_SCALE,
@@ -25,10 +22,7 @@ from diffcodec.networks import Experts, StepNetwork
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.schedule import BLOCKS, EXPERTS, LOW, PHASES, TOP_RUNG
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
-DEFAULT = WEIGHTS / "photo.safetensors"
-
-ID_BYTES = 4
+DEFAULT = files.WEIGHTS / "photo.safetensors"
 
 MEAN_LIMIT = 4 * MEAN_UNITS
 """Largest magnitude of a mean, four cells from the midpoint."""
@@ -64,16 +58,6 @@ def network() -> Experts:
     return Experts(EXPERTS, expert)
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and contents of the tensors, in hexadecimal."""
-    state = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        state.update(tensor.numpy().tobytes())
-    return state.hexdigest()
-
-
 def output_units(channels: int) -> Tensor:
     """Integer units per 1.0 of the channels of a head: means, then log2 scales."""
     half = torch.ones(channels // 2)
@@ -88,15 +72,7 @@ def scale_index(output: Tensor) -> Tensor:
 @cache
 def load(path: Path = DEFAULT) -> Model:
     """Read a model file. Raises ModelError if it is missing, damaged or breaks the bound."""
-    return build(read(path))
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Raises ModelError if it is missing or damaged."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"The model file {path} cannot be read.") from error
+    return build(files.read(path))
 
 
 def build(tensors: Mapping[str, Tensor]) -> Model:
@@ -112,17 +88,9 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
     exact = make_exact(network(), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
-    return Model(exact, table, wake, bytes.fromhex(digest(tensors))[:ID_BYTES])
+    return Model(exact, table, wake, files.model_id(tensors))
 
 
-def find(model_id: bytes) -> Model:
+def find(wanted: bytes) -> Model:
     """The installed model with this id; raises ModelError if there is none."""
-    for path in sorted(WEIGHTS.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            card = json.loads((file.metadata() or {}).get("card", "{}"))
-        if card.get("digest", "").startswith(model_id.hex()):
-            return load(path)
-    raise ModelError(
-        f"The file needs the model {model_id.hex()}, which is not installed; "
-        "name its file, or install the version of diffcodec that made the file."
-    )
+    return load(files.find(wanted))

@@ -31,15 +31,19 @@ def load_images(folder: Path, device: torch.device) -> list[Tensor]:
 
 
 class Crops:
-    """Random square crops, flipped and transposed; images are drawn in proportion to area."""
+    """Random square crops, flipped and transposed; images are drawn in proportion to area.
 
-    def __init__(self, images: list[Tensor], size: int) -> None:
+    With a `grid`, crops start at its multiples: each is one picture of a mosaic of pictures of
+    that size. These have an upper side, so they are mirrored only.
+    """
+
+    def __init__(self, images: list[Tensor], size: int, grid: int = 1) -> None:
         """Use the images of at least size x size pixels; raises ImageError if there are none."""
         self.images = [image for image in images if min(image.shape[1:]) >= size]
         if not self.images:
             raise ImageError(f"Training needs pictures of at least {size} x {size} pixels.")
         self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
-        self.size = size
+        self.size, self.grid = size, grid
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """A batch uint8 [count, 3, size, size] on the images' device."""
@@ -47,11 +51,13 @@ class Crops:
         for i in torch.multinomial(self.odds, count, replacement=True, generator=generator):
             image = self.images[int(i)]
             top, left = (
-                int(torch.randint(side - self.size + 1, (), generator=generator))
-                for side in image.shape[1:]
+                self.grid * int(torch.randint(places, (), generator=generator))
+                for places in ((side - self.size) // self.grid + 1 for side in image.shape[1:])
             )
             crop = image[:, top : top + self.size, left : left + self.size]
             vertical, horizontal, transpose = torch.randint(2, (3,), generator=generator).tolist()
+            if self.grid > 1:
+                vertical = transpose = False
             flips = [dim for dim, flip in ((1, vertical), (2, horizontal)) if flip]
             crop = crop.flip(flips)
             crops.append(crop.mT if transpose else crop)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from diffcodec import __version__
 from diffcodec.errors import ModelError
-from diffcodec.quantized.model import digest
+from diffcodec.exact.files import digest
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.tasks import TASKS
@@ -37,7 +37,8 @@ def export(
     cpu = torch.device("cpu")
     images = load_images(calibration, cpu)
     generator = torch.Generator().manual_seed(0)
-    crops = Crops(images, task.calibration.size).draw(task.calibration.batch, generator)
+    draw = task.calibration
+    crops = Crops(images, draw.size, draw.grid).draw(draw.batch, generator)
     tensors = task.exact(net, crops, images)
     card = {
         "digest": digest(tensors),

@@ -15,7 +15,6 @@ from diffcodec.errors import ModelError
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.tasks import TASKS
 
-PEAK_RATE = 2e-3
 WARM_UP = 0.01
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 120.0
@@ -47,7 +46,7 @@ def train(
     aim = TASKS[task]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images = load_images(data, place)
-    crops = [Crops(images, draw.size) for draw in aim.draws]
+    crops = [Crops(images, draw.size, draw.grid) for draw in aim.draws]
     held_out = load_images(validation, place) if validation else []
     run = Run(task, place)
     if checkpoint.exists():
@@ -57,7 +56,7 @@ def train(
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
-        run.set_rate(PEAK_RATE * min(1, done / WARM_UP + 1e-2) * (1 + math.cos(math.pi * done)) / 2)
+        run.set_rate(aim.rate * min(1, done / WARM_UP + 1e-2) * (1 + math.cos(math.pi * done)) / 2)
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
@@ -96,7 +95,11 @@ class Run:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
-            self.net.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True
+            self.net.parameters(),
+            lr=TASKS[task].rate,
+            betas=(0.9, 0.98),
+            weight_decay=1e-4,
+            foreach=True,
         )
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
 

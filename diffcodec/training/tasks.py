@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffcodec.errors import ModelError
 from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.quantise import quantise
 from diffcodec.gaussian import objective
@@ -18,6 +17,7 @@ from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.network import DenoisingNetwork
 from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
+from diffcodec.gaussian.tabulate import tabulate
 from diffcodec.gaussian.times import ImportanceTimes
 from diffcodec.networks import Experts
 from diffcodec.quantized import chain, denoising, model
@@ -36,23 +36,33 @@ Net = TypeVar("Net", bound=nn.Module)
 VALIDATION_SIZE = 192
 """Validation is on the central crops of this side."""
 
-TILE = 32
-"""Side of the pictures of the Gaussian process."""
+HIGHEST, LOWEST = 11.0, -5.0
+"""Log-SNRs of the Gaussian chain: from noise of half a pixel value, below which only the grid of
+values is left to tell, to all but pure noise."""
+
+BATCH_PIXELS = 1 << 14
+"""Pixels in a batch of the Gaussian process."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A batch of square crops, taken at every `every`-th step of training."""
+    """A batch of square crops, taken at every `every`-th step of training.
+
+    `grid` as for `data.Crops`.
+    """
 
     size: int
     batch: int
     every: int = 1
+    grid: int = 1
 
 
 class Task(Protocol[Net]):
     """What the training loop and the exporter need to know of a network."""
 
     draws: Sequence[Draw]
+    rate: float
+    """The highest learning rate."""
     calibration: Draw
     """The crops that set the ranges of the exact network's activations."""
 
@@ -77,6 +87,7 @@ class Codec:
     """The conditionals of the quantised process."""
 
     draws: Sequence[Draw] = tuple(Draw(kind.size, kind.batch, kind.every) for kind in KINDS)
+    rate = 2e-3
     calibration = Draw(256, 8)
 
     def network(self) -> Experts:
@@ -119,6 +130,7 @@ class Denoiser:
     """The denoiser of prefixes."""
 
     draws: Sequence[Draw] = (Draw(128, 8),)
+    rate = 2e-3
     calibration = Draw(256, 8)
 
     def network(self) -> nn.Module:
@@ -160,15 +172,28 @@ class TimedModel(GaussianModel):
     """
 
     def __init__(self) -> None:
-        super().__init__(DenoisingNetwork(), LinearLogSnr())
+        super().__init__(
+            DenoisingNetwork(),
+            LinearLogSnr(HIGHEST, LOWEST),
+            variance="calibrated",
+            decoder="network",
+        )
         self.times = ImportanceTimes()
 
 
 class Gaussian:
-    """The network of the Gaussian process: v of 32x32 pictures, by the continuous VLB."""
+    """The network of the Gaussian process: v of square pictures, by the continuous VLB.
 
-    draws: Sequence[Draw] = (Draw(TILE, 32),)
-    calibration = Draw(TILE, 64)
+    Args: side of the pictures; whether those to learn from are mosaics of such pictures.
+    """
+
+    rate = 6e-3
+
+    def __init__(self, side: int, *, mosaics: bool) -> None:
+        grid = side if mosaics else 1
+        batch = BATCH_PIXELS // side**2
+        self.draws: Sequence[Draw] = (Draw(side, batch, grid=grid),)
+        self.calibration = Draw(side, 2 * batch, grid=grid)
 
     def network(self) -> TimedModel:
         """As `Task.network`."""
@@ -184,7 +209,7 @@ class Gaussian:
 
     def validate(self, net: TimedModel, images: list[Tensor]) -> str:
         """Bits/dim of 16 tiles of each picture in continuous time: the total and its terms."""
-        tiles = torch.cat([central_tiles(image) for image in images])
+        tiles = torch.cat([central_tiles(image, self.calibration.size) for image in images])
         generator = torch.Generator().manual_seed(0)
         terms = likelihood(net, tiles, None, draws=4, generator=generator)
         return (
@@ -194,14 +219,15 @@ class Gaussian:
         )
 
     def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
-        """Raises ModelError: the steps of the exact chain are not fixed yet."""
-        raise ModelError("The Gaussian model cannot be exported yet.")
+        """As `Task.exact`."""
+        return tabulate(net, crops, torch.Generator().manual_seed(0))
 
 
 TASKS: dict[str, Task[Any]] = {
     "codec": Codec(),
     "denoiser": Denoiser(),
-    "gaussian": Gaussian(),
+    "gaussian-32": Gaussian(32, mosaics=True),
+    "gaussian-64": Gaussian(64, mosaics=False),
 }
 
 _ALL_LEVELS = [*range(1, LEVELS + 1), LOW]
@@ -216,14 +242,14 @@ def central_crops(images: list[Tensor]) -> list[Tensor]:
     return crops
 
 
-def central_tiles(image: Tensor) -> Tensor:
+def central_tiles(image: Tensor, side: int) -> Tensor:
     """The 16 tiles around the centre of a picture uint8 [3, H, W], on the grid of its tiles.
 
-    [16, 3, TILE, TILE]. A mosaic of pictures of that size gives whole pictures.
+    [16, 3, side, side]. A mosaic of pictures of that size gives whole pictures.
     """
-    top, left = ((side // TILE - 4) // 2 * TILE for side in image.shape[1:])
-    part = image[:, top : top + 4 * TILE, left : left + 4 * TILE]
-    return part.unfold(1, TILE, TILE).unfold(2, TILE, TILE).flatten(1, 2).transpose(0, 1)
+    top, left = ((length // side - 4) // 2 * side for length in image.shape[1:])
+    part = image[:, top : top + 4 * side, left : left + 4 * side]
+    return part.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
 
 
 def wake_odds(images: list[Tensor]) -> Tensor:

@@ -1,0 +1,83 @@
+"""Integers under Gaussians, as the binary decisions that an entropy coder takes.
+
+A symbol k stands for the interval (k - 1/2, k + 1/2). It is found by halving a window of symbols,
+the upper half being a 1; the probabilities come from the integer table of the CDF.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcodec.entropy import Bits, Probabilities, Stack, quantise_probabilities
+from diffcodec.exact.cdf import CdfTable
+
+Symbols = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Discretised:
+    """Independent Gaussians over symbols.
+
+    Attributes:
+        table: the integer CDF.
+        mean, scale: float64 [n], and one scale for all.
+        halvings: the window holds 2^halvings symbols.
+        first: where a window begins that holds all symbols there are: the outer ones have the
+            Gaussian's tails too. Else it lies around the mean, so wide that nothing is left
+            beyond it.
+    """
+
+    table: CdfTable
+    mean: Tensor
+    scale: float
+    halvings: int
+    first: int | None = None
+
+    def push(self, stack: Stack, symbols: Symbols) -> None:
+        """Push symbols [n], each in its window."""
+        told = symbols - self._window()
+        assert told.min() >= 0 and told.max() >> self.halvings == 0
+        decisions: list[tuple[Bits, Probabilities]] = []
+
+        def code(probabilities: Probabilities) -> Bits:
+            place = self.halvings - 1 - len(decisions)
+            bits = (told >> place & 1).astype(np.int32)
+            decisions.append((bits, probabilities))
+            return bits
+
+        self._descend(code)
+        for bits, probabilities in reversed(decisions):
+            stack.push(bits, probabilities)
+
+    def pop(self, stack: Stack) -> Symbols:
+        """Pop what `push` has pushed, or draw symbols [n] from the bits that are there."""
+        return self._descend(stack.pop)
+
+    def _window(self) -> Symbols:
+        if self.first is not None:
+            return np.full(len(self.mean), self.first)
+        return self.mean.round().long().numpy() - (1 << self.halvings - 1)
+
+    def _descend(self, code: Callable[[Probabilities], Bits]) -> Symbols:
+        """Halve the windows, with one decision for each symbol at a time."""
+        first, width = self._window(), 1 << self.halvings
+        if self.first is not None:
+            below, above = np.zeros_like(first), np.full_like(first, self.table.total)
+        else:
+            below, above = self._cdf(first), self._cdf(first + width)
+        while width > 1:
+            width //= 2
+            middle = self._cdf(first + width)
+            upper = code(quantise_probabilities(above - middle, above - below)) == 1
+            first = first + width * upper
+            below, above = np.where(upper, middle, below), np.where(upper, above, middle)
+        return first
+
+    def _cdf(self, symbols: Symbols) -> Symbols:
+        """2^30 times the CDF at the lower edges of symbols."""
+        edges = torch.from_numpy(symbols) - 0.5
+        return self.table.at_deviations((edges - self.mean) / self.scale).numpy()
