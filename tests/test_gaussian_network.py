@@ -9,12 +9,10 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec.errors import ImageError, ModelError
-from diffcodec.exact.layers import make_exact
-from diffcodec.exact.quantise import quantise
+from diffcodec.errors import ImageError
 from diffcodec.gaussian import network
-from diffcodec.gaussian.network import DenoisingNetwork, features, positions
-from diffcodec.gaussian.process import marginal, per_example
+from diffcodec.gaussian.network import DenoisingNetwork, as_input, input_gain, positions
+from diffcodec.gaussian.process import alpha, marginal, sigma
 from diffcodec.gaussian.samplers import decode
 from diffcodec.networks import FilmConv, NoiseConv
 from diffcodec.training import export, train
@@ -90,49 +88,24 @@ def test_fixed_steps_become_rows_of_plain_layers(small):
     table = small.tabulated(levels)
     z = torch.randn(5, 3, 8, 8)
     expected = small(z, levels)
-    for row in range(5):
-        got = table(features(z[row : row + 1]), (row, 0))
+    for row, level in enumerate(levels):
+        gain = input_gain(alpha(level), sigma(level))
+        got = table(z[row : row + 1] * gain, (row, 0))
         torch.testing.assert_close(got[0], expected[row], rtol=1e-4, atol=1e-5)
     assert len(small.net.stem.rung_bias) == network.KNOTS  # the network itself is as before
 
 
-def test_the_tabulated_network_can_be_made_exact(small):
-    """Bits-back and channel coding will need it in integers."""
-    levels = torch.tensor([-4.0, 1.0, 6.0, 13.0])
-    table = small.tabulated(levels)
-    x = waves(16).float() / 128 - 1
-    z = marginal(x, per_example(levels, x)).draw(torch.randn(x.shape))
-    inputs = [features(z[row : row + 1]).round().clamp(-511, 511) for row in range(4)]
-
-    def run():
-        for row, example in enumerate(inputs):
-            table(example, (row, 0))
-
-    units = 2048.0
-    tensors = quantise(table, run, lambda channels: torch.full((channels,), units))
-    exact = make_exact(small.tabulated(levels), tensors, 1 << 14)
-    for row, example in enumerate(inputs):
-        integers = exact(example, (row, 0))
-        assert torch.equal(integers, integers.round())
-        expected, other = table(example, (row, 0)), table(example, ((row + 1) % 4, 0))
-        assert (integers / units - expected).std() < 0.04 * expected.std()
-        assert (integers / units - other).std() > 0.1 * expected.std()
-
-
-def test_fourier_features_tell_what_ten_bits_lose():
-    z = torch.tensor([0.1, 0.1 + 0.3 / 128]).reshape(2, 1, 1, 1)
-    made = features(z)
-    assert made.shape == (2, 5, 1, 1)
-    assert (made[0, 0] - made[1, 0]).abs() < 0.5  # the plain feature rounds the difference away
-    assert (made[0, 1:] - made[1, 1:]).abs().max() > 30
-    sines, cosines = made[:, 1:3], made[:, 3:]
-    torch.testing.assert_close(sines.square() + cosines.square(), torch.full((2, 2, 1, 1), 4096.0))
-    # Their periods are two values of a pixel and one.
-    later = features(z + 2 / 128)
-    torch.testing.assert_close(later[:, 1:], made[:, 1:], rtol=0, atol=0.01)
-    half = features(z + 1 / 128)
-    torch.testing.assert_close(half[:, 1], -made[:, 1], rtol=0, atol=0.01)
-    torch.testing.assert_close(half[:, 2], made[:, 2], rtol=0, atol=0.01)
+def test_inputs_fit_ten_bits_and_use_them():
+    for level in torch.linspace(-5, 11, 9):
+        gain = input_gain(alpha(level), sigma(level))
+        z = marginal(torch.ones(1, 3, 64, 64), level).draw(torch.randn(1, 3, 64, 64))
+        units = as_input(z, float(gain))
+        assert torch.equal(units, units.round())
+        assert units.abs().max() <= 511
+        inside = units.abs() < 511
+        assert inside.float().mean() > 0.99
+        assert ((units / gain - z)[inside]).abs().max() <= 0.5 / gain + 1e-6
+        assert units.abs().max() > 300
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -142,7 +115,7 @@ def test_training_lowers_the_bound(monkeypatch):
     monkeypatch.setattr(network, "WIDTHS", (16, 16))
     monkeypatch.setattr(network, "BLOCKS", (1, 1))
     torch.manual_seed(0)
-    task, generator = TASKS["gaussian"], torch.Generator().manual_seed(0)
+    task, generator = TASKS["gaussian-32"], torch.Generator().manual_seed(0)
     net = task.network()
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
     pictures = waves(16, 8)
@@ -167,21 +140,21 @@ def run(tmp_path_factory):
     for size in (160, 32):
         pixels = waves(size, 1)[0].permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / "pictures" / f"{size}.png")
-    train(folder / "pictures", folder / "run.pt", task="gaussian", steps=2, device="cpu")
+    train(folder / "pictures", folder / "run.pt", task="gaussian-32", steps=2, device="cpu")
     return folder
 
 
 def test_the_task_trains_validates_and_samples(run):
     state = load_checkpoint(run / "run.pt")
-    assert (state["task"], state["steps"]) == ("gaussian", 2)
+    assert (state["task"], state["steps"]) == ("gaussian-32", 2)
     torch.manual_seed(0)
-    start = TASKS["gaussian"].network().state_dict()
+    start = TASKS["gaussian-32"].network().state_dict()
     for name in ("network.net.stem.weight", "times.second_moments"):
         assert not torch.equal(state["net"][name], start[name])
 
-    net = TASKS["gaussian"].network()
+    net = TASKS["gaussian-32"].network()
     net.load_state_dict(state["ema"])
-    line = TASKS["gaussian"].validate(net, [waves(128, 1)[0]])
+    line = TASKS["gaussian-32"].validate(net, [waves(128, 1)[0]])
     total, error, *terms = (float(number) for number in re.findall(r"\d+\.\d+", line))
     assert total == pytest.approx(sum(terms), abs=2e-4)
     assert 5 < total < 20
@@ -194,7 +167,7 @@ def test_the_task_trains_validates_and_samples(run):
 def test_small_pictures_and_exports_are_refused(run, tmp_path):
     Image.new("RGB", (31, 99)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="32"):
-        train(tmp_path, tmp_path / "run.pt", task="gaussian", steps=1)
+        train(tmp_path, tmp_path / "run.pt", task="gaussian-32", steps=1)
     with pytest.raises(ModelError, match="Gaussian"):
         export(run / "run.pt", tmp_path / "out", calibration=run / "pictures")
     assert not (tmp_path / "out").exists()
@@ -203,7 +176,8 @@ def test_small_pictures_and_exports_are_refused(run, tmp_path):
 @pytest.mark.parametrize(("height", "width", "corner"), [(128, 128, (0, 0)), (320, 200, (3, 1))])
 def test_validation_is_on_whole_tiles(height, width, corner):
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    tiles = central_tiles(torch.stack((rows // 32, columns // 32, rows % 32)).to(torch.uint8))
+    picture = torch.stack((rows // 32, columns // 32, rows % 32)).to(torch.uint8)
+    tiles = central_tiles(picture, 32)
     assert tiles.shape == (16, 3, 32, 32)
     for number, tile in enumerate(tiles):
         assert (tile[0] == corner[0] + number // 4).all()

@@ -39,6 +39,9 @@ LONGEST_BLOCK = 4096
 _ROWS, _SIGNS = 1 << 13, 1 << 10
 """Rows of deviates, and choices of signs; their product is the number of candidates of a block."""
 
+_ROW_STRIDE = 5063
+"""Rows between the first ones of two blocks: odd, and about the golden section of all."""
+
 _LARGEST_BATCH = 64
 """Choices of signs that are searched together."""
 
@@ -168,8 +171,9 @@ def relative_entropy(shift: Tensor, ratio: float) -> float:
 class Codebook:
     """The samples of p that both sides share, in normal deviates.
 
-    Candidate i of a block is row i % _ROWS of a fixed table of deviates, under choice i // _ROWS
-    of the block's random signs. So an encoder weighs many candidates by one product of matrices.
+    Candidate i of a block is row i % _ROWS of a fixed table of deviates, counted from a row of the
+    block's own, under choice i // _ROWS of the block's random signs. So an encoder weighs many
+    candidates by one product of matrices.
     """
 
     def __init__(self, quantiles: Tensor) -> None:
@@ -179,6 +183,7 @@ class Codebook:
     def candidate(self, block: int, number: int, length: int) -> Tensor:
         """Deviates float64 [length], multiples of one over QUANTILE_UNITS."""
         choice, row = divmod(number, _ROWS)
+        row = (row + _first_row(block)) % _ROWS
         deviates = self._rows(row, 1)[0, :length] * self._signs(block, choice, 1, length)[0]
         return torch.from_numpy(deviates / float(QUANTILE_UNITS))
 
@@ -203,7 +208,8 @@ class Codebook:
         best, chosen, now, choice, batch = math.inf, 0, 0.0, 0, 1
         while choice < _SIGNS and (choice == 0 or math.log(now) - most < best):
             signs = torch.from_numpy(self._signs(block, choice, batch, length)).to(linear)
-            ratios = ((signs * linear) @ table.T + penalty).flatten()
+            ratios = (signs * linear) @ table.T + penalty
+            ratios = ratios.roll(-_first_row(block), 1).flatten()
             enough = math.log(now) - best if choice else -math.inf
             hits = (ratios > enough).nonzero()[:, 0]
             gaps = hits.diff(prepend=hits.new_full((1,), -1)).cpu().numpy()
@@ -266,6 +272,11 @@ class Numbers:
         bits = None if value is None else (value >> places & 1).astype(np.int32)
         bits = _code(coder, np.full(first, 0.5), bits)
         return (1 << first) + int((bits.astype(np.int64) << places).sum()) - 1
+
+
+def _first_row(block: int) -> int:
+    """Blocks that find their candidate early must not all find it in the same rows."""
+    return block * _ROW_STRIDE % _ROWS
 
 
 def exponent(number: int) -> int:

@@ -29,7 +29,7 @@ MILESTONE_BITS = 0.045
 
 @torch.no_grad()
 def tabulate(
-    model: GaussianModel, pixels: Tensor, generator: torch.Generator, steps: int = STEPS
+    model: GaussianModel, pixels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The tensors that `chain.Chain` takes.
 
@@ -37,7 +37,7 @@ def tabulate(
     uint8 [N, C, H, W] that its errors and the ranges of its activations are measured on.
     """
     assert isinstance(model.network, DenoisingNetwork)
-    x = to_data(pixels)
+    x, steps = to_data(pixels), STEPS
     model.calibrate(x, generator)
     log_snrs = spaced(model, steps)
     network = model.network.tabulated(log_snrs)

@@ -1,0 +1,211 @@
+"""Sets of pictures through the installed models: round trips, prefixes, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcodec
+from diffcodec import bitstream, sets
+from diffcodec.errors import CorruptError, FormatError, ImageError, ModelError
+from diffcodec.exact import files
+
+
+def picture(width, height, seed=0):
+    """Waves and a little noise."""
+    y, x = np.mgrid[:height, :width]
+    random = np.random.default_rng(seed)
+    planes = [
+        128 + 80 * np.sin(x / 7 + seed) * np.cos(y / 5 + c) + random.normal(0, 3, x.shape)
+        for c in range(3)
+    ]
+    return Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8))
+
+
+def pixels(images):
+    return [np.asarray(image) for image in images]
+
+
+def same(images, others):
+    return len(images) == len(others) and all(
+        np.array_equal(a, b) for a, b in zip(pixels(images), pixels(others), strict=True)
+    )
+
+
+def rmse(images, others):
+    errors = [
+        (a.astype(float) - b).ravel() for a, b in zip(pixels(images), pixels(others), strict=True)
+    ]
+    return math.sqrt(np.square(np.concatenate(errors)).mean())
+
+
+PICTURES = [picture(12, 8), picture(12, 8, seed=1), picture(7, 5, seed=2)]
+
+
+@pytest.fixture(scope="module")
+def bits_back():
+    return diffcodec.encode_set(PICTURES)
+
+
+@pytest.fixture(scope="module")
+def channel():
+    return diffcodec.encode_set(PICTURES[:2], method="channel", bpp=2.5)
+
+
+# --- bits-back ------------------------------------------------------------------------------------
+
+
+def test_pictures_of_any_sizes_come_back(bits_back):
+    assert same(diffcodec.decode_set(bits_back.data), PICTURES)
+    assert bits_back.samples == 3 * (2 * 96 + 35)
+    assert bits_back.gross == pytest.approx(8 * len(bits_back.data) / bits_back.samples)
+    overhead = 8 * len(bits_back.data) - bits_back.net_bits - bits_back.initial_bits
+    assert 0 <= overhead < 8 * 48
+
+
+def test_a_picture_larger_than_a_tile_comes_back():
+    model = sets.SMALL
+    one = [picture(37, 34)]
+    coded = diffcodec.encode_set(one, model=model)
+    assert same(diffcodec.decode_set(coded.data), one)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bytes_do_not_depend_on_threads(bits_back, channel, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert diffcodec.encode_set(PICTURES).data == bits_back.data
+        assert same(diffcodec.decode_set(bits_back.data), PICTURES)
+        assert rmse(diffcodec.decode_set(channel.data), PICTURES[:2]) < 40
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("lost", [1, 100])
+def test_bits_back_has_no_prefixes_and_says_so(bits_back, lost):
+    with pytest.raises(FormatError, match="no previews"):
+        diffcodec.decode_set(bits_back.data[:-lost])
+
+
+def test_damage_is_noticed(bits_back):
+    damaged = bytearray(bits_back.data)
+    damaged[-40] ^= 4
+    with pytest.raises(CorruptError):
+        diffcodec.decode_set(bytes(damaged))
+
+
+def test_bits_back_takes_no_limit():
+    with pytest.raises(ValueError, match="lossless"):
+        diffcodec.encode_set(PICTURES, bpp=1.0)
+
+
+# --- reverse channel coding -----------------------------------------------------------------------
+
+
+def test_every_prefix_of_a_channel_set_decodes_and_more_is_better(channel):
+    errors = []
+    for end in channel.milestones[2::6]:
+        shown = diffcodec.decode_set(channel.data[: end.bytes])
+        assert [image.size for image in shown] == [(12, 8)] * 2
+        errors.append(rmse(shown, PICTURES[:2]))
+    assert errors[-1] < 0.6 * errors[0]
+    start = len(channel.data) - bitstream.read_set(channel.data)[0].stream_bytes
+    grey = diffcodec.decode_set(channel.data[:start])
+    assert set(np.unique(pixels(grey))) == {128}
+    with pytest.raises(FormatError, match="header"):
+        diffcodec.decode_set(channel.data[: start - 1])
+
+
+def test_a_limit_holds(channel):
+    assert len(channel.data) <= 2.5 * 2 * 96 / 8
+    again = diffcodec.encode_set(PICTURES[:2], method="channel", bpp=2.5)
+    assert again.data == channel.data
+    with pytest.raises(FormatError, match="too small"):
+        diffcodec.encode_set(PICTURES[:2], method="channel", bpp=0.01)
+
+
+def test_milestones_tell_actual_and_ideal_bits(channel):
+    ends = channel.milestones
+    assert [end.bytes for end in ends] == sorted(end.bytes for end in ends)
+    assert all(end.bits > end.ideal_bits > 0 for end in ends)
+
+
+def test_detail_draws_or_flows(channel):
+    cut = channel.data[: channel.milestones[-1].bytes // 2]
+    mean, flow = (diffcodec.decode_set(cut, detail=detail) for detail in ("mean", "flow"))
+    one, two, again = (diffcodec.decode_set(cut, detail="sample", seed=seed) for seed in (1, 2, 1))
+    assert same(one, again)
+    assert not same(one, two)
+    assert not same(mean, flow)
+    assert rmse(mean, PICTURES[:2]) < rmse(one, PICTURES[:2])
+
+
+def test_a_damaged_channel_set_is_noticed(channel):
+    damaged = bytearray(channel.data)
+    damaged[-9] ^= 4
+    with pytest.raises(CorruptError):
+        diffcodec.decode_set(bytes(damaged))
+
+
+# --- models and pictures --------------------------------------------------------------------------
+
+
+def test_other_pictures_are_refused():
+    for image in (Image.new("L", (8, 8)), Image.new("RGBA", (8, 8))):
+        with pytest.raises(ImageError, match="RGB"):
+            diffcodec.encode_set([image])
+    with pytest.raises(FormatError, match="without pictures"):
+        diffcodec.encode_set([])
+
+
+def test_models_of_another_kind_are_refused(bits_back):
+    with pytest.raises(ModelError):
+        diffcodec.encode_set(PICTURES, model=files.WEIGHTS / "photo.safetensors")
+    with pytest.raises(ModelError):
+        diffcodec.encode(PICTURES[0], model=sets.SMALL)
+    with pytest.raises(ModelError, match="was made with"):
+        diffcodec.decode_set(bits_back.data, model=sets.LARGE)
+
+
+def test_the_other_reader_says_which_one_to_use(bits_back):
+    with pytest.raises(FormatError, match="decode_set"):
+        diffcodec.decode(bits_back.data)
+    with pytest.raises(FormatError, match="decode reads it"):
+        diffcodec.decode_set(diffcodec.encode(picture(4, 4)))
+
+
+def test_the_default_model_depends_on_the_size():
+    small, large = (
+        bitstream.read_set(diffcodec.encode_set([picture(*size)]).data)[0].model
+        for size in ((8, 4), (36, 4))
+    )
+    assert small != large
+
+
+def test_the_likelihood_of_tiles():
+    image = picture(64, 40)
+    first, again = (
+        diffcodec.model_likelihood([image], draws=4, model=sets.SMALL) for _ in range(2)
+    )
+    assert first == again
+    assert first.total.mean == pytest.approx(
+        first.prior.mean + first.diffusion.mean + first.reconstruction.mean
+    )
+    steps = diffcodec.model_likelihood([image], steps=16, draws=4, model=sets.SMALL)
+    assert steps.diffusion.mean > first.diffusion.mean
+    with pytest.raises(ImageError, match="two tiles"):
+        diffcodec.model_likelihood([picture(32, 32)], model=sets.SMALL)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "flow", "langevin"])
+def test_samples_come_in_a_grid(sampler):
+    grid = diffcodec.sample_set(3, sampler=sampler, steps=2)
+    assert (grid.size, grid.mode) == ((64, 64), "RGB")
+    parts = [grid.crop((32 * (n % 2), 32 * (n // 2), 32 * (n % 2) + 32, 32 * (n // 2) + 32))
+             for n in range(4)]  # fmt: skip
+    assert not same(parts[:1], parts[1:2])
+    assert parts[3].getextrema() == ((0, 0),) * 3
+    assert same([grid], [diffcodec.sample_set(3, sampler=sampler, steps=2)])
