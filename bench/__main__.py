@@ -1,4 +1,4 @@
-"""The command line: `python -m bench lossless|rd|progressive|speed|report`."""
+"""The command line: `python -m bench lossless|rd|progressive|speed|likelihood|report`."""
 
 import functools
 import os
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from bench import catalogue, report
+from bench import likelihood as likelihood_run
 from bench import lossless as lossless_run
 from bench import progressive as progressive_run
 from bench import rd as rd_run
@@ -32,7 +33,7 @@ def main() -> None:
 def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
     """Give a command the options that every measurement shares, and keep and print its document.
 
-    The command takes the pictures, the names of the codecs to measure, and the folder for results.
+    The command takes the pictures and the folder for results.
     """
 
     @functools.wraps(command)
@@ -44,9 +45,6 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
             report.keep(document, out)
         click.echo(report.tables(document))
 
-    names = click.option(
-        "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
-    )
     folder = click.option(
         "--out",
         type=click.Path(file_okay=False, path_type=Path),
@@ -67,9 +65,12 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
         type=click.Path(exists=True, path_type=Path),
         help="A folder of pictures, or one picture.",
     )
-    return data(tiles(limit(folder(names(run)))))
+    return data(tiles(limit(folder(run))))
 
 
+CODECS = click.option(
+    "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
+)
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -80,6 +81,7 @@ JOBS = click.option(
 
 @main.command()
 @measurement
+@CODECS
 @JOBS
 def lossless(
     pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
@@ -91,6 +93,7 @@ def lossless(
 
 @main.command()
 @measurement
+@CODECS
 @JOBS
 @click.option(
     "--cuts",
@@ -125,6 +128,7 @@ def rd(
 
 @main.command()
 @measurement
+@CODECS
 @JOBS
 def progressive(
     pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
@@ -140,6 +144,7 @@ def progressive(
 
 @main.command()
 @measurement
+@CODECS
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--sizes",
@@ -156,6 +161,38 @@ def speed(
     except ValueError as error:
         raise click.BadParameter(f"{sizes} is not a list of numbers") from error
     return speed_run.run(pictures, chosen(catalogue.lossless_codecs(), names), megapixels, runs)
+
+
+@main.command()
+@measurement
+@click.option(
+    "--steps", type=click.IntRange(1), default=128, show_default=True, help="Of the model's chain."
+)
+@click.option(
+    "--chain",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Pictures of the bits-back file.",
+)
+@click.option(
+    "--progressive",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Pictures of the channel-coded file.",
+)
+@click.option(
+    "--bpd",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Size of the channel-coded file, in bits/dim.",
+)
+@click.option("--model", type=_FILE, help="A model file in place of the default one.")
+def likelihood(pictures: list[Picture], out: Path | None, **options: Any) -> Document:
+    """The Gaussian process: bound, bits-back files and progressive files of sets of pictures."""
+    return likelihood_run.run(pictures, **options)
 
 
 @main.command("report")

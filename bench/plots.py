@@ -114,6 +114,24 @@ def speed(document: Document, out: Path) -> None:
         _finish(figure, axes, out / f"speed-{column.partition('_')[0]}")
 
 
+def likelihood(document: Document, out: Path) -> None:
+    """RMSE against bits/dim, of the file and ideally; beside them what others have published."""
+    figure, axes = _figure(10, 5)
+    rates = {"bits_per_dim": "the file's bytes", "ideal_bits_per_dim": "ideal (relative entropy)"}
+    for column, label in rates.items():
+        line = [(row[column], row["rmse"]) for row in document["rows"]]
+        _line(axes, line, label, marker="o", markersize=4)
+    for stated in document["published"]:
+        point = [(stated["ideal_bits_per_dim"], stated["rmse"])]
+        _line(axes, point, f"{stated['name']}, published", marker="*", linestyle="none")
+    axes.set_xlabel("bits per dimension received")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("RMSE over RGB, on a scale to 255")
+    axes.set_title(f"One file by channel coding; pictures: {document['pictures']['channel']}")
+    _finish(figure, axes, out / "likelihood")
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()

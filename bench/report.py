@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench import BenchError, lossless, progressive, rd, results, speed
+from bench import BenchError, likelihood, lossless, progressive, rd, results, speed
 from bench.codecs import MissingError, load
 from bench.results import Document
 
@@ -16,12 +16,14 @@ TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
     "rd": (rd.equal_psnr, rd.bd_rates),
     "progressive": (progressive.summary,),
     "speed": (speed.summary,),
+    "likelihood": (likelihood.summary, likelihood.curve),
 }
 TITLES = {
     "lossless": "Lossless",
     "rd": "Rate and distortion",
     "progressive": "Progressive decoding",
     "speed": "Time and memory",
+    "likelihood": "Likelihood, bits-back and channel coding",
 }
 
 _BLOCK = re.compile(r"(<!-- bench:(\S+) -->\n).*?(<!-- /bench -->)", re.DOTALL)

@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from diffcodec.sets import (
         CodedSet,
         Milestone,
+        SetGroup,
+        SetInfo,
         decode_set,
         encode_set,
+        is_set,
         model_likelihood,
         sample_set,
+        set_info,
     )
 
 __version__ = "0.1.0"
@@ -44,6 +48,8 @@ __all__ = [
     "Milestone",
     "Preview",
     "Rung",
+    "SetGroup",
+    "SetInfo",
     "decode",
     "decode_array",
     "decode_picture",
@@ -52,18 +58,24 @@ __all__ = [
     "encode",
     "encode_set",
     "info",
+    "is_set",
     "model_likelihood",
     "sample",
     "sample_set",
+    "set_info",
 ]
 
 _OF_SETS = {
     "CodedSet",
     "Milestone",
+    "SetGroup",
+    "SetInfo",
     "decode_set",
     "encode_set",
+    "is_set",
     "model_likelihood",
     "sample_set",
+    "set_info",
 }
 
 pillow_plugin.register()

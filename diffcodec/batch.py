@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
-    from diffcodec import Info
+    from diffcodec import Info, SetInfo
     from diffcodec.imageio import Picture
 
 WILDCARDS = frozenset("*?[")
@@ -94,6 +94,11 @@ def collect(
     return list(dict.fromkeys(tasks))
 
 
+def sources(inputs: Iterable[str], kinds: Collection[str], *, recursive: bool) -> list[Path]:
+    """The files that inputs mean, in order; arguments and errors as of `collect`."""
+    return [path for name in inputs for path in _find(name, kinds, recursive)[1]]
+
+
 def is_many(name: str) -> bool:
     """Whether an input is a folder or a pattern."""
     path = Path(name)
@@ -130,7 +135,7 @@ def encode_file(task: Task, **options: Any) -> Outcome:
     start = time.perf_counter()
     notes: list[str] = []
     data = diffcodec.encode(read_image(task.source, notes.append), **options)
-    _make_room(task.target)
+    make_room(task.target)
     write_atomically(task.target, data)
     line, raw = encoded(data, time.perf_counter() - start)
     return Outcome(task, f"{task.target}: {line}", tuple(notes), raw, len(data))
@@ -157,9 +162,11 @@ def decode_file(task: Task, **options: Any) -> Outcome:
         data = task.source.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read {task.source}: {error.strerror or error}") from error
+    if diffcodec.is_set(data):
+        raise ImageError(f"{task.source} is a set of pictures: decode it by itself")
     header = diffcodec.info(data, rungs=False)
     image = diffcodec.decode_picture(data, **options)
-    _make_room(task.target)
+    make_room(task.target)
     write_image(image, task.target)
     notes = () if header.complete else (truncated(str(task.source), header),)
     line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
@@ -176,7 +183,7 @@ def decoded(image: "Picture", seconds: float) -> str:
     return f"{image.width}x{image.height} {image.mode}, {seconds:.1f} s"
 
 
-def truncated(source: str, header: "Info") -> str:
+def truncated(source: str, header: "Info | SetInfo") -> str:
     """What to say of a file that is not all there."""
     return (
         f"{source} is truncated, {header.bytes:,} of {header.total_bytes:,} bytes: "
@@ -184,7 +191,8 @@ def truncated(source: str, header: "Info") -> str:
     )
 
 
-def _make_room(path: Path) -> None:
+def make_room(path: Path) -> None:
+    """Make the folder that a file goes to. Raises ImageError if that fails."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

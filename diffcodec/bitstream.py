@@ -48,6 +48,9 @@ MODES = ("L", "LA", "RGB", "RGBA")
 MAX_PIXELS = 1 << 27
 """Largest picture that a header may claim; 134 megapixels."""
 
+MAX_PICTURES = 1 << 20
+"""Most pictures of a set."""
+
 MAX_METADATA = 1 << 26
 """Largest ICC profile and EXIF block together, in bytes."""
 
@@ -223,16 +226,13 @@ def read_set(data: bytes) -> tuple[SetHeader, bytes]:
     if data[3]:
         raise FormatError("The file's header has flags that this version does not know.")
     sizes: list[tuple[int, int]] = []
-    pixels = 0
     try:
         groups, position = _read_leb128(data, _FIXED)
         for _ in range(groups):
             count, position = _read_leb128(data, position)
             width, position = _read_leb128(data, position)
             height, position = _read_leb128(data, position)
-            check_size(width, height)
-            pixels += count * width * height
-            check_size(max(pixels, 1), 1)
+            _check_count(len(sizes) + count)
             sizes += [(width, height)] * count
         untouched, position = _read_leb128(data, position)
         length, position = _read_leb128(data, position)
@@ -247,9 +247,15 @@ def read_set(data: bytes) -> tuple[SetHeader, bytes]:
 def _check_set(sizes: Sequence[tuple[int, int]]) -> None:
     if not sizes:
         raise FormatError("A set without pictures cannot be coded.")
+    _check_count(len(sizes))
     for width, height in sizes:
         check_size(width, height)
     check_size(sum(width * height for width, height in sizes), 1)
+
+
+def _check_count(pictures: int) -> None:
+    if pictures > MAX_PICTURES:
+        raise FormatError(f"A set holds at most {MAX_PICTURES:,} pictures.")
 
 
 def _codec(data: bytes) -> int:

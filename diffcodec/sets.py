@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,55 @@ class CodedSet:
     def net(self) -> float:
         """The pictures in bits/dim."""
         return self.net_bits / self.samples
+
+
+@dataclass(frozen=True)
+class SetGroup:
+    """So many pictures of one size, one after the other."""
+
+    count: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """What a set says of itself.
+
+    `pictures` is their number and `groups` their sizes in order; the rest is as in `Info`.
+    """
+
+    method: Method
+    pictures: int
+    groups: list[SetGroup]
+    model: str
+    checksum: int
+    complete: bool
+    bytes: int
+    total_bytes: int
+
+
+def is_set(data: bytes) -> bool:
+    """Whether a .dfc file is a set of pictures; raises FormatError if it is no .dfc file."""
+    return bitstream.is_set(data)
+
+
+def set_info(data: bytes) -> SetInfo:
+    """Read what a set, or a prefix that has the header, says of itself.
+
+    Raises FormatError if this is no set.
+    """
+    header, stream = bitstream.read_set(data)
+    return SetInfo(
+        method="bits-back" if header.codec == BITS_BACK else "channel",
+        pictures=len(header.sizes),
+        groups=[SetGroup(len(list(alike)), *size) for size, alike in groupby(header.sizes)],
+        model=header.model.hex(),
+        checksum=header.checksum,
+        complete=len(stream) == header.stream_bytes,
+        bytes=len(data),
+        total_bytes=len(bitstream.write_set_header(header)) + header.stream_bytes,
+    )
 
 
 def encode_set(
@@ -162,6 +212,7 @@ def model_likelihood(
     draws: int = 32,
     seed: int = 0,
     model: Path | None = None,
+    progress: Progress | None = None,
 ) -> Likelihood:
     """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
 
@@ -171,6 +222,7 @@ def model_likelihood(
         draws: at how many times each tile is measured.
         seed: of the noise.
         model: a model file in place of the default one, which depends on the pictures' size.
+        progress: is called with the fraction of the work that is done.
 
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
@@ -181,7 +233,14 @@ def model_likelihood(
     if len(tiles) < 2:
         raise ImageError(f"A likelihood needs two tiles of {chain.side} x {chain.side} pixels.")
     generator = torch.Generator().manual_seed(seed)
-    return likelihood(chain.model(), torch.stack(tiles), steps, draws=draws, generator=generator)
+    return likelihood(
+        chain.model(),
+        torch.stack(tiles),
+        steps,
+        draws=draws,
+        generator=generator,
+        progress=progress or _ignore,
+    )
 
 
 def sample_set(
@@ -266,16 +325,13 @@ def _encode_channel(
     budget = math.inf if bpp is None else _limit(header, bpp)
     if budget < 0:
         raise FormatError(f"The limit of {bpp} bits per pixel is too small: the header takes more.")
-    encoder, milestones = RangeEncoder(), []
+    encoder, ends = RangeEncoder(), []
     cut = [tile for pixels in pictures for tile in _tiles(pixels, chain.side)]
     tiles = [channel.Tile(pixels.shape, pixels) for pixels in cut]
-    overhead = len(bitstream.write_set_header(header))
     for row in channel.walk(chain, tiles, encoder):
-        bits = encoder.bits_used
-        ideal = sum(tile.ideal_bits for tile in tiles)
-        milestones.append(Milestone(overhead + bytes_for(bits), bits, ideal))
+        ends.append((encoder.bits_used, sum(tile.ideal_bits for tile in tiles)))
         progress(1 - row / chain.steps)
-        if bytes_for(bits) >= budget:
+        if bytes_for(encoder.bits_used) >= budget:
             break
     size = int(min(budget, bytes_for(encoder.bits_used)))
     stream = encoder.to_bytes()
@@ -284,9 +340,10 @@ def _encode_channel(
     decoded = _decode_channel(chain, header, stream, _ignore)
     expected = _joined(header, [_expected(chain, tile) for tile in decoded], chain.side)
     header = replace(header, checksum=_checksum(expected))
-    data = bitstream.write_set_header(header) + stream
+    start = bitstream.write_set_header(header)
+    milestones = [Milestone(len(start) + bytes_for(bits), bits, ideal) for bits, ideal in ends]
     samples = sum(pixels.numel() for pixels in pictures)
-    return CodedSet(data, samples, encoder.bits_used, 0, milestones)
+    return CodedSet(start + stream, samples, encoder.bits_used, 0, milestones)
 
 
 def _decode_channel(

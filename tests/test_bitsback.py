@@ -119,9 +119,9 @@ def test_closed_windows_hold_the_tails():
     assert np.array_equal(conditional.pop(stack), [255, 0, 3, 7])
 
 
-def test_a_symbol_outside_of_its_window_is_a_defect():
+def test_a_symbol_outside_of_its_window_comes_from_damage():
     conditional = Discretised(TABLE, torch.zeros(2, dtype=torch.float64), 1.0, 5)
-    with pytest.raises(AssertionError):
+    with pytest.raises(CorruptError):
         conditional.push(Stack(), np.array([0, 16]))
 
 

@@ -63,6 +63,9 @@ class ToyCodec:
         total = HEADER.size + len(payload)
         return HEADER.pack(b"TOY", width, height, len(mode), total) + payload
 
+    def is_set(self, data):
+        return False
+
     def info(self, data, *, rungs=True, model=None):
         if not data.startswith(b"TOY"):
             raise FormatError("this is no .dfc file")
@@ -113,7 +116,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def toy(folder, monkeypatch):
     codec = ToyCodec()
-    for name in ("encode", "decode_picture", "decode_progressive", "info", "sample"):
+    for name in ("encode", "decode_picture", "decode_progressive", "info", "is_set", "sample"):
         monkeypatch.setitem(vars(diffcodec), name, getattr(codec, name))
     return codec
 
@@ -724,7 +727,8 @@ def test_version_and_help():
     assert program("--version").stdout.split() == [b"diffcodec", diffcodec.__version__.encode()]
     result = program("--help")
     assert result.returncode == 0
-    for command in (b"encode", b"decode", b"sample", b"info", b"preview", b"train", b"export"):
+    commands = "encode decode sample info preview likelihood train export"
+    for command in commands.encode().split():
         assert command in result.stdout
         assert program(command.decode(), "--help").returncode == 0
 

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import diffcodec
 from diffcodec.errors import ImageError
-from diffcodec.gaussian import network
+from diffcodec.gaussian import network, tabulate
+from diffcodec.gaussian.chain import Chain
+from diffcodec.gaussian.decoder import to_data
+from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.network import DenoisingNetwork, as_input, input_gain, positions
-from diffcodec.gaussian.process import alpha, marginal, sigma
+from diffcodec.gaussian.process import alpha, marginal, normal, sigma
 from diffcodec.gaussian.samplers import decode
 from diffcodec.networks import FilmConv, NoiseConv
 from diffcodec.training import export, train
@@ -133,7 +137,16 @@ def test_training_lowers_the_bound(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def narrow():
+    """Makes the networks of a module's tests small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "WIDTHS", (16, 16, 16))
+        patch.setattr(network, "BLOCKS", (1, 1, 1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, narrow):
     """A checkpoint of two steps, and its pictures: a mosaic and one that is just large enough."""
     folder = tmp_path_factory.mktemp("gaussian")
     (folder / "pictures").mkdir()
@@ -164,13 +177,38 @@ def test_the_task_trains_validates_and_samples(run):
     assert samples.shape == (1, 3, 32, 32)
 
 
-def test_small_pictures_and_exports_are_refused(run, tmp_path):
+def test_small_pictures_are_refused(tmp_path):
     Image.new("RGB", (31, 99)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="32"):
         train(tmp_path, tmp_path / "run.pt", task="gaussian-32", steps=1)
-    with pytest.raises(ModelError, match="Gaussian"):
-        export(run / "run.pt", tmp_path / "out", calibration=run / "pictures")
-    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tabulate, "STEPS", 24)
+    export(run / "run.pt", tmp_path / "model", calibration=run / "pictures")
+    tensors = load_file(tmp_path / "model")
+    assert {"side", "alpha", "milestones"} <= tensors.keys()
+    chain = Chain(tensors)
+    assert (chain.steps, chain.side) == (24, 32)
+
+    net = TASKS["gaussian-32"].network()
+    net.load_state_dict(load_checkpoint(run / "run.pt")["ema"])
+    tiles = central_tiles(waves(160, 1)[0], 32)
+    exact, real = (
+        likelihood(model, tiles, None, draws=8, generator=torch.Generator().manual_seed(0))
+        for model in (chain.model(), net)
+    )
+    assert exact.diffusion.mean == pytest.approx(real.diffusion.mean, rel=0.03)
+
+    # The chain predicts at its rows what the model predicts there.
+    x, model = to_data(tiles[:2]), chain.model()
+    for row in (0, 5, 24):
+        level = model.schedule.levels[row].float()
+        z = marginal(x, level).draw(normal(x.shape, x, torch.Generator().manual_seed(1)))
+        predicted = model(z, level[None])[0].x
+        torch.testing.assert_close(
+            chain.predict(z.double(), row).float(), predicted, rtol=0, atol=0.02
+        )
 
 
 @pytest.mark.parametrize(("height", "width", "corner"), [(128, 128, (0, 0)), (320, 200, (3, 1))])

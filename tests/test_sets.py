@@ -107,7 +107,7 @@ def test_bits_back_takes_no_limit():
 
 def test_every_prefix_of_a_channel_set_decodes_and_more_is_better(channel):
     errors = []
-    for end in channel.milestones[2::6]:
+    for end in channel.milestones[2:-1:6]:
         shown = diffcodec.decode_set(channel.data[: end.bytes])
         assert [image.size for image in shown] == [(12, 8)] * 2
         errors.append(rmse(shown, PICTURES[:2]))
@@ -117,6 +117,15 @@ def test_every_prefix_of_a_channel_set_decodes_and_more_is_better(channel):
     assert set(np.unique(pixels(grey))) == {128}
     with pytest.raises(FormatError, match="header"):
         diffcodec.decode_set(channel.data[: start - 1])
+
+
+def test_a_milestone_needs_its_last_byte(channel):
+    for end in channel.milestones[3:-1:5]:
+        whole, less, more = (
+            diffcodec.decode_set(channel.data[: end.bytes + extra]) for extra in (0, -1, 1)
+        )
+        assert not same(whole, less)
+        assert same(whole, more)
 
 
 def test_a_limit_holds(channel):

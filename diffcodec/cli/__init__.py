@@ -8,6 +8,7 @@ import click
 from diffcodec import __version__
 from diffcodec.cli.coding import decode, encode, sample
 from diffcodec.cli.common import Commands
+from diffcodec.cli.likelihood import likelihood
 from diffcodec.cli.looking import info, preview
 from diffcodec.cli.training import export, train
 
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (encode, decode, sample, info, preview, train, export):
+for command in (encode, decode, sample, info, preview, likelihood, train, export):
     main.add_command(command)

@@ -5,17 +5,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from diffcodec.cli.common import (
     MODEL,
+    RECURSIVE,
     STANDARD,
     Size,
     at_most_one,
     complain,
     name_output,
+    none_with,
     open_input,
     positive,
     progress_bar,
@@ -26,6 +28,7 @@ from diffcodec.cli.common import (
     write_picture,
 )
 from diffcodec.cli.many import Many
+from diffcodec.cli.sets import decode_set, encode_set
 from diffcodec.errors import ImageError
 
 
@@ -45,7 +48,7 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             help="Work on so many files at a time, a process and a thread each.",
         ),
-        click.option("--recursive", is_flag=True, help="Look below folders too."),
+        RECURSIVE,
     ):
         command = option(command)
     return command
@@ -54,6 +57,13 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.dfc]")
+@click.option(
+    "--method",
+    type=click.Choice(["quantised", "bits-back", "channel"]),
+    default="quantised",
+    show_default=True,
+    help="A file for each picture; or all of them in one, lossless or progressive.",
+)
 @click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
@@ -62,6 +72,7 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
+    method: Literal["quantised", "bits-back", "channel"],
     bpp: float | None,
     max_bytes: int | None,
     psnr: float | None,
@@ -75,7 +86,21 @@ def encode(
 
     IN is a picture in any format that Pillow reads, a folder or a pattern of them, or - for
     standard input. Of many files, those with a newer .dfc file are left out.
+
+    The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
+    are RGB with samples of 8 bits.
     """
+    if method != "quantised":
+        none_with(
+            f"--method {method}",
+            max_bytes=max_bytes,
+            psnr=psnr,
+            jobs=jobs > 1,
+            scheduler=scheduler,
+            force=force,
+        )
+        encode_set(inputs, output, method, bpp, model, recursive=recursive)
+        return
     options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr) | {"model": model}
     if Many.are(inputs):
         from diffcodec import batch
@@ -113,10 +138,11 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
 @click.option(
     "--detail",
-    type=click.Choice(["mean", "sample"]),
+    type=click.Choice(["mean", "sample", "flow"]),
     default="mean",
     show_default=True,
-    help="What a prefix leaves open: its expectation, or a sample of what it may have been.",
+    help="What a prefix leaves open: its expectation, a sample of what it may have been, or (of a "
+    "set) where the probability flow leads.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @click.option(
@@ -142,6 +168,9 @@ def decode(
 
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
     those with a newer picture are left out.
+
+    A set of pictures becomes 0000.png, 0001.png... in the folder that -o names; by default it has
+    the set's name, and nothing in it is replaced without --force.
     """
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
@@ -153,24 +182,33 @@ def decode(
     if Many.are(inputs):
         from diffcodec import batch
 
+        if detail == "flow":
+            raise click.UsageError("--detail flow is for a set, which is decoded by itself")
         many = Many(inputs, output, recursive, jobs, scheduler, force)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
         many.run(partial(batch.decode_file, **options), {".dfc"}, ".png", keep=keep)
         return
-    decode_one(inputs[0], output, options)
+    import diffcodec
+
+    data = read_bytes(inputs[0])
+    if diffcodec.is_set(data):
+        decode_set(inputs[0], data, output, options, force=force)
+    else:
+        decode_one(inputs[0], data, output, options)
 
 
-def decode_one(source: str, output: str | None, options: dict[str, Any]) -> None:
-    """Decode one file and print its line."""
+def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:
+    """Decode the file of one picture and print its line."""
     import diffcodec
     from diffcodec.batch import decoded, truncated
     from diffcodec.imageio import beyond_pillow, check_suffix
 
+    if options["detail"] == "flow":
+        raise click.UsageError(f"--detail flow is for a set, and {source} is none")
     target = name_output(source, output, ".png")
     spare_inputs(target, source)
     start = time.perf_counter()
-    data = read_bytes(source)
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
         check_suffix(Path(target), deep=beyond_pillow(header.mode, header.depth))
@@ -202,19 +240,50 @@ def decode_live(source: str, target: str, model: Path | None) -> None:
 
 @click.command()
 @click.option("-o", "--output", required=True, help="File, or - for standard output.")
-@click.option("--size", type=Size(), default="256x256", show_default=True, help="In pixels.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["quantised", "ancestral", "ddim", "flow", "langevin"]),
+    default="quantised",
+    show_default=True,
+    help="How to draw; all but the first are of the Gaussian process.",
+)
+@click.option("--size", type=Size(), help="In pixels; quantised only.  [256x256]")
+@click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
+@click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @MODEL
-def sample(output: str, size: tuple[int, int], seed: int, model: Path | None) -> None:
-    """Draw a picture from the model: what it takes pictures to look like."""
+def sample(
+    output: str,
+    sampler: Literal["quantised", "ancestral", "ddim", "flow", "langevin"],
+    size: tuple[int, int] | None,
+    count: int | None,
+    steps: int | None,
+    seed: int,
+    model: Path | None,
+) -> None:
+    """Draw from the model: what it takes pictures to look like.
+
+    The quantised process draws one picture of any size, the Gaussian one a grid of small ones.
+    """
+    if sampler == "quantised":
+        none_with("--sampler quantised", count=count, steps=steps)
+    else:
+        none_with(f"--sampler {sampler}", size=size)
     import diffcodec
     from diffcodec.imageio import check_suffix
 
     if output != STANDARD:
         check_suffix(Path(output))
     start = time.perf_counter()
-    with progress_bar("sample") as progress:
-        image = diffcodec.sample(*size, seed=seed, model=model, progress=progress)
+    if sampler == "quantised":
+        with progress_bar("sample") as progress:
+            image = diffcodec.sample(
+                *(size or (256, 256)), seed=seed, model=model, progress=progress
+            )
+    else:
+        image = diffcodec.sample_set(
+            count or 16, sampler=sampler, steps=steps or 100, seed=seed, model=model
+        )
     write_picture(image, output)
     seconds = time.perf_counter() - start
     report(f"{output}: {image.width}x{image.height} {image.mode}, {seconds:.1f} s", output)

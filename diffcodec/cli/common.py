@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +13,8 @@ import click
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from diffcodec.imageio import Picture
 
 STANDARD = "-"  # standard input or output
@@ -72,6 +74,13 @@ def at_most_one(**limits: float | None) -> dict[str, Any]:
     return limits
 
 
+def none_with(what: str, **options: object) -> None:
+    """Refuse options that were given (are neither None nor False) and do not go with `what`."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise click.UsageError(f"--{name.replace('_', '-')} does not go with {what}")
+
+
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
     """A bar on standard error if that is a terminal; yields what takes the fraction done."""
@@ -113,6 +122,31 @@ def read_picture(source: str) -> "Picture":
     )
 
 
+def read_rgb(source: str) -> "Image.Image":
+    """Read a picture for the Gaussian process; an ImageError about its kind names the file."""
+    from diffcodec.imageio import to_pillow, to_planes
+
+    picture = read_picture(source)
+    try:
+        mode, planes = to_planes(picture)
+    except ImageError as error:
+        raise ImageError(f"{source}: {error}") from error
+    if (mode, planes.itemsize) != ("RGB", 1):
+        raise ImageError(
+            f"{source} is {mode} with samples of {8 * planes.itemsize} bits: "
+            "the Gaussian process knows RGB with samples of 8 bits only"
+        )
+    return to_pillow(picture)
+
+
+def read_all(inputs: Iterable[str], *, recursive: bool) -> "tuple[list[str], list[Image.Image]]":
+    """The names of the files that inputs mean, and their pictures; `-` is standard input."""
+    from diffcodec.batch import picture_suffixes, sources
+
+    names = [str(path) for path in sources(inputs, picture_suffixes(), recursive=recursive)]
+    return names, [read_rgb(name) for name in names]
+
+
 def write_picture(image: "Picture", output: str) -> None:
     """Write a picture to a file or standard output."""
     from diffcodec.imageio import write_image
@@ -144,11 +178,17 @@ def spare_inputs(output: str, *sources: str) -> None:
             raise ImageError(f"{output} is an input: name another output with -o")
 
 
+def plural(count: int) -> str:
+    """So many pictures, in words."""
+    return f"{count:,} picture{'s' * (count != 1)}"
+
+
 def report(line: str, output: str) -> None:
     """Print a result; on standard error if standard output carries the data."""
     click.echo(line, err=output == STANDARD)
 
 
+RECURSIVE = click.option("--recursive", is_flag=True, help="Look below folders too.")
 MODEL = click.option(
     "--model",
     type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),

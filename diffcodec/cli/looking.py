@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from diffcodec.cli.common import MODEL, read_bytes, read_picture, report, spare_inputs
+from diffcodec.cli.common import (
+    MODEL,
+    none_with,
+    plural,
+    read_bytes,
+    read_picture,
+    report,
+    spare_inputs,
+)
 from diffcodec.errors import ImageError
 
 if TYPE_CHECKING:
@@ -21,10 +29,17 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 @MODEL
 def info(source: str, against: str | None, as_json: bool, model: Path | None) -> None:
-    """Print what a file holds, and the bytes at which each rung ends."""
+    """Print what a file holds, and the bytes at which each rung ends.
+
+    A set of pictures has no rungs: what its header says is printed.
+    """
     import diffcodec
 
     data = read_bytes(source)
+    if diffcodec.is_set(data):
+        none_with("a set of pictures", against=against)
+        print_set(diffcodec.set_info(data), as_json=as_json)
+        return
     quality = None
     if against is not None:
         quality = rung_psnr(data, against, model)
@@ -45,26 +60,52 @@ def print_json(found: "diffcodec.Info", quality: dict[int, float] | None) -> Non
 def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> None:
     """Print an Info and the PSNR of its rungs for people."""
     pixels = found.width * found.height
-    state = f"complete, {found.bytes:,} bytes"
-    if not found.complete:
-        state = f"truncated, {found.bytes:,} of {found.total_bytes:,} bytes"
     fields = {
         "picture": f"{found.width}x{found.height} {found.mode}" + ", 16 bits" * (found.depth == 16),
         "model": found.model,
         "checksum": f"{found.checksum:08x}",
         "coding": "lossless" if found.lossless else "lossy",
-        "file": f"{state}, {8 * min(found.bytes, found.total_bytes) / pixels:.3f} bpp",
     }
-    if found.bytes > found.total_bytes:
-        fields["note"] = f"{found.bytes - found.total_bytes:,} bytes after its end are ignored"
-    for label, value in fields.items():
-        click.echo(f"{label:<9}{value}")
+    print_fields(fields | size_fields(found, pixels))
     click.echo("\nrung       bytes      bpp" + ("     PSNR" if quality is not None else ""))
     for rung in found.rungs:
         line = f"{rung.rung:>4}{rung.bytes:>12,}{rung.bpp:>9.3f}"
         if quality is not None:
             line += f"{quality[rung.rung]:>9.2f}" if rung.rung in quality else f"{'-':>9}"
         click.echo(line)
+
+
+def print_set(found: "diffcodec.SetInfo", *, as_json: bool) -> None:
+    """Print a SetInfo as JSON or for people."""
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    groups = ", ".join(f"{each.count:,} of {each.width}x{each.height}" for each in found.groups)
+    pixels = sum(each.count * each.width * each.height for each in found.groups)
+    fields = {
+        "set": f"{plural(found.pictures)}: {groups}",
+        "model": found.model,
+        "checksum": f"{found.checksum:08x}",
+        "coding": found.method,
+    }
+    print_fields(fields | size_fields(found, pixels))
+
+
+def size_fields(found: "diffcodec.Info | diffcodec.SetInfo", pixels: int) -> dict[str, str]:
+    """What to say of the bytes of a file with so many pixels."""
+    state = f"complete, {found.bytes:,} bytes"
+    if not found.complete:
+        state = f"truncated, {found.bytes:,} of {found.total_bytes:,} bytes"
+    fields = {"file": f"{state}, {8 * min(found.bytes, found.total_bytes) / pixels:.3f} bpp"}
+    if found.bytes > found.total_bytes:
+        fields["note"] = f"{found.bytes - found.total_bytes:,} bytes after its end are ignored"
+    return fields
+
+
+def print_fields(fields: dict[str, str]) -> None:
+    """Print labels and values in columns."""
+    for label, value in fields.items():
+        click.echo(f"{label:<9}{value}")
 
 
 def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]:

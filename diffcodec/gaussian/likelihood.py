@@ -1,5 +1,6 @@
 """How many bits/dim a model needs for pictures, term by term."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,7 @@ def likelihood(
     *,
     draws: int,
     generator: torch.Generator,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Likelihood:
     """The negative ELBO of pictures uint8 [N, C, H, W], N > 1, on the model's device.
 
@@ -52,15 +54,18 @@ def likelihood(
         steps: steps of the chain; None for the limit of infinitely many.
         draws: at how many times, one in each of as many equal strata, the diffusion term of each
             picture is measured. With as many draws as steps, each step is measured once.
+        progress: is called with the fraction of the work that is done.
 
     The standard errors are those of a mean over pictures of this kind: they hold the noise of
     the estimate and the spread of the pictures. Raises ValueError if there is but one picture.
     """
     if len(images) < 2:
         raise ValueError("a standard error needs two pictures or more")
-    terms = torch.cat(
-        [_terms(model, part, steps, draws, generator) for part in images.split(BATCH)], 1
-    )
+    parts = []
+    for number, part in enumerate(batches := images.split(BATCH), 1):
+        parts.append(_terms(model, part, steps, draws, generator))
+        progress(number / len(batches))
+    terms = torch.cat(parts, 1)
     return Likelihood(*(Estimate.of(term) for term in (*terms, terms.sum(0))))
 
 

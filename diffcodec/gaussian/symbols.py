@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.entropy import Bits, Probabilities, Stack, quantise_probabilities
+from diffcodec.errors import CorruptError
 from diffcodec.exact.cdf import CdfTable
 
 Symbols = NDArray[np.int64]
@@ -38,9 +39,13 @@ class Discretised:
     first: int | None = None
 
     def push(self, stack: Stack, symbols: Symbols) -> None:
-        """Push symbols [n], each in its window."""
+        """Push symbols [n], each in its window.
+
+        Raises CorruptError if one is not: nothing but a damaged stream leads there.
+        """
         told = symbols - self._window()
-        assert told.min() >= 0 and told.max() >> self.halvings == 0
+        if told.min() < 0 or told.max() >> self.halvings:
+            raise CorruptError("The stream is corrupt.")
         decisions: list[tuple[Bits, Probabilities]] = []
 
         def code(probabilities: Probabilities) -> Bits:

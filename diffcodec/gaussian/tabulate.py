@@ -28,9 +28,7 @@ MILESTONE_BITS = 0.045
 
 
 @torch.no_grad()
-def tabulate(
-    model: GaussianModel, pixels: Tensor, generator: torch.Generator
-) -> dict[str, Tensor]:
+def tabulate(model: GaussianModel, pixels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """The tensors that `chain.Chain` takes.
 
     Args: a model with a `DenoisingNetwork` that predicts v, with calibrated variances; pictures

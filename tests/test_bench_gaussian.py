@@ -1,0 +1,201 @@
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import diffcodec
+from bench.__main__ import main
+from bench.likelihood import rmse
+from diffcodec.errors import ImageError
+from diffcodec.gaussian.likelihood import Estimate, Likelihood
+
+MODEL = "abcdef01"
+GREY = 100
+CUTS = {12: 20, 24: 10, 36: 5}  # bytes of a channel-coded prefix, and by how much it is off
+
+
+def grey(value: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (value, value, value))
+
+
+class Fake:
+    """The public API with figures that can be checked by hand; it notes what it is asked for."""
+
+    def __init__(self, milestones: Sequence[int] = (*CUTS, 48)) -> None:
+        self.milestones = milestones
+        self.asked: list[tuple[int, dict[str, Any]]] = []
+
+    def encode_set(
+        self, images: list[Image.Image], *, method: str = "bits-back", progress: Any, **options: Any
+    ) -> diffcodec.CodedSet:
+        progress(0.5)
+        progress(1.0)
+        samples = 48 * len(images)
+        start = b"\xd1\xfc\x11\0" + bytes.fromhex(MODEL)
+        if method == "bits-back":
+            self.chain = images
+            return diffcodec.CodedSet(start.ljust(60), samples, 3.5 * samples, 120, [])
+        self.asked.append((len(images), options))
+        stops = [diffcodec.Milestone(n, 8 * n, 8 * n - 48) for n in self.milestones]
+        return diffcodec.CodedSet(start.ljust(self.milestones[-1] - 1), samples, 0, 0, stops)
+
+    def decode_set(self, data: bytes, **_: Any) -> list[Image.Image]:
+        return self.chain if len(data) == 60 else [grey(GREY + CUTS.get(len(data), 0))]
+
+    def model_likelihood(
+        self, images: list[Image.Image], *, seed: int = 0, **options: Any
+    ) -> Likelihood:
+        self.asked.append((len(images), options))
+        noise = np.random.default_rng(seed).uniform(0, 1e-6)
+        total = 2.5 if options["steps"] is None else 2.8
+        terms = (0.001, total - 1.001, 1.0, total)
+        return Likelihood(*(Estimate(term + noise, term / 100) for term in terms))
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
+    for name in ("encode_set", "decode_set", "model_likelihood"):
+        monkeypatch.setattr(diffcodec, name, getattr(fake, name))
+    return fake
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three pictures of 4 x 4 pixels in one."""
+    Image.new("RGB", (12, 4), (GREY, GREY, GREY)).save(tmp_path / "mosaic.png")
+    return tmp_path / "mosaic.png"
+
+
+def bench(data: Path, *arguments: str | Path) -> Result:
+    words = ["likelihood", "--data", data, "--tiles", 4, "--chain", 2, "--progressive", 1]
+    return CliRunner().invoke(main, list(map(str, (*words, *arguments))))
+
+
+def cells(text: str, start: str) -> list[str]:
+    """The line of a table that starts so."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {start}"))
+    return line.strip("| ").split(" | ")
+
+
+def test_the_tables_have_the_right_figures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = stub(monkeypatch, Fake())
+    out = tmp_path / "out"
+    outcome = bench(data, "--bpd", 0.25, "--steps", 64, "--out", out)
+    assert outcome.exit_code == 0, outcome.output
+    text = outcome.stdout
+    diffusion = ["0.0010 ± 0.0000", "1.4990 ± 0.0150", "1.0000 ± 0.0100", "2.5000 ± 0.0250"]
+    assert cells(text, "infinitely many steps")[1:] == diffusion
+    assert cells(text, "64 steps")[4] == "2.8000 ± 0.0280"
+    # 96 samples: 3.5 bits/dim against 2.8; 60 bytes, of whose 480 bits 120 are borrowed.
+    assert cells(text, "2 pictures")[1:7] == [
+        *("3.5000", "2.8000", "+25.00 %", "5.0000", "120", "25.00 %")
+    ]
+    assert cells(text, "12") == ["12", "2.0000", "1.0000", "2.000", "20.00"]
+    assert cells(text, "24") == ["24", "4.0000", "3.0000", "1.333", "10.00"]
+    assert cells(text, "36") == ["36", "6.0000", "5.0000", "1.200", "5.00"]
+    assert not any(line.startswith("| 48") for line in text.splitlines())  # the file ends before
+    ddpm = cells(text, "DDPM")
+    assert "published, not measured" in ddpm[0]
+    assert ddpm[1:] == ["-", "1.78", "-", "0.95"]
+    assert fake.asked == [
+        (3, {"steps": None, "model": None}),
+        (3, {"steps": 64, "model": None}),
+        (2, {"steps": 64, "draws": 64, "model": None}),
+        (1, {"bpp": 0.75, "model": None}),
+    ]
+    saved = json.loads((out / "likelihood.json").read_text())
+    assert saved["model"] == MODEL
+    assert saved["pictures"] == {"likelihood": 3, "bits_back": 2, "channel": 1}
+    with (out / "likelihood.csv").open() as file:
+        rows = [(int(row["bytes"]), float(row["rmse"])) for row in csv.DictReader(file)]
+    assert rows == list(CUTS.items())
+    pytest.importorskip("matplotlib")
+    assert (out / "likelihood.svg").exists()
+    assert (out / "likelihood.png").exists()
+
+
+def test_a_planted_fault_fails_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(monkeypatch, Fake())
+    wrong = grey(GREY)
+    wrong.putpixel((3, 3), (GREY, GREY, GREY + 1))
+    monkeypatch.setattr(diffcodec, "decode_set", lambda data, **_: [grey(GREY), wrong])
+    outcome = bench(data, "--out", tmp_path / "out")
+    assert outcome.exit_code == 1
+    assert "Error: diffcodec is not lossless on mosaic.png[0,1]" in outcome.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_diffcodec_refuses_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Likelihood:
+        raise ImageError("A likelihood needs two tiles.")
+
+    stub(monkeypatch, Fake())
+    monkeypatch.setattr(diffcodec, "model_likelihood", refuse)
+    outcome = bench(data)
+    assert outcome.exit_code == 1
+    assert "Error: A likelihood needs two tiles." in outcome.output
+
+
+def test_two_runs_give_the_same_figures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(monkeypatch, Fake())
+    first, second = tmp_path / "first", tmp_path / "second"
+    figures = []
+    for out in (first, second):
+        assert bench(data, "--out", out).exit_code == 0
+        document = json.loads((out / "likelihood.json").read_text())
+        for task in ("encode", "decode"):
+            assert document["bits_back"].pop(f"{task}_seconds") >= 0
+        figures.append(document)
+    assert figures[0] == figures[1]
+    for kind in ("csv", "svg", "png"):
+        name = f"likelihood.{kind}"
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_many_milestones_are_thinned_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(monkeypatch, Fake(range(100, 400)))
+    assert bench(data, "--out", tmp_path / "out").exit_code == 0
+    rows = json.loads((tmp_path / "out" / "likelihood.json").read_text())["rows"]
+    sizes = [row["bytes"] for row in rows]
+    assert sizes == sorted(set(sizes))
+    assert (len(sizes), sizes[0], sizes[-1]) == (40, 100, 398)
+
+
+def test_reports_have_the_tables(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(monkeypatch, Fake())
+    results = tmp_path / "results"
+    assert bench(data, "--out", results / "gaussian").exit_code == 0
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- bench:gaussian/likelihood -->\nold\n<!-- /bench -->\n")
+    for arguments in (["--out", results, "--readme", readme], ["--out", results / "gaussian"]):
+        outcome = CliRunner().invoke(main, ["report", *map(str, arguments)])
+        assert outcome.exit_code == 0, outcome.output
+    lines = readme.read_text().splitlines()
+    assert "old" not in lines
+    assert sum(line.startswith(("| 128 steps", "| 2 pictures")) for line in lines) == 2
+    report = (results / "gaussian" / "report.md").read_text()
+    assert "## Likelihood" in report
+    assert cells(report, "36")[4] == "5.00"
+    assert "![likelihood](likelihood.svg)" in report
+
+
+def test_rmse_is_over_all_samples() -> None:
+    assert rmse([grey(10), grey(10)], [grey(13), grey(9)]) == pytest.approx(5**0.5)
+    assert rmse([grey(0)], [grey(255)]) == 255  # no wrap-around of bytes
+    wide = Image.new("RGB", (4, 12), (1, 1, 1))
+    assert rmse([grey(4), wide], [grey(0), wide]) == pytest.approx(2)
