@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from diffcodec.cli.common import MODEL, RECURSIVE, plural, read_all
+from diffcodec.cli.common import MODEL, RECURSIVE, plural, progress_bar, read_all
 
 TERMS = ("prior", "diffusion", "reconstruction", "total")
 
@@ -39,7 +39,10 @@ def likelihood(
     import diffcodec
 
     _, images = read_all(inputs, recursive=recursive)
-    found = diffcodec.model_likelihood(images, steps=steps, draws=draws, seed=seed, model=model)
+    with progress_bar("likelihood") as progress:
+        found = diffcodec.model_likelihood(
+            images, steps=steps, draws=draws, seed=seed, model=model, progress=progress
+        )
     click.echo(f"{'term':<16}{'bits/dim':>9}{'std. error':>12}")
     for term in TERMS:
         estimate = getattr(found, term)
