@@ -57,6 +57,9 @@ _EXPONENT_BITS = 5
 _INCREMENT = 32
 """What a number that was coded adds to the frequency of its exponent."""
 
+_PRIOR_COUNT = 400
+"""What the likeliest exponent starts with."""
+
 _PRIOR_BITS = 30.0
 """Bits for which a tile is taken to have needed what the model expected."""
 
@@ -69,7 +72,7 @@ class _Cut(Exception):
 
 
 def walk(chain: Chain, tiles: list["Tile"], coder: Coder) -> Iterator[int]:
-    """Take tiles of equal shape down the chain, and yield the row of each milestone.
+    """Take tiles down the chain, and yield the row of each milestone.
 
     Tiles with pixels are encoded, others decoded. The walk ends early where the coder's data do;
     some tiles are then a step ahead of the others.
@@ -107,7 +110,7 @@ class Tile:
     expected: float = _PRIOR_BITS
 
     def blocks(self, bits: float, serial: int) -> list[Tensor]:
-        """The places of the coefficients of each block of a step.
+        """Begin a step: the places of the coefficients of each of its blocks.
 
         Args: bits/dim that the model expects; the number of the first block. The coefficients are
         shuffled, so that blocks are alike.
@@ -116,7 +119,7 @@ class Tile:
         likely = count * bits * self.needed / self.expected
         self.expected += count * bits
         number = max(1, round(likely / BLOCK_BITS), math.ceil(count / LONGEST_BLOCK))
-        random = _random(_SHUFFLES, serial).random_raw(count)
+        random = _random(_SHUFFLES, serial << 32).random_raw(count)
         return list(torch.from_numpy(random.argsort(kind="stable")).tensor_split(number))
 
 
@@ -204,7 +207,7 @@ class Codebook:
         # No candidate that one could wait for has a log density ratio above this.
         most = constant + _REACH * float(linear.norm())
         most -= bend * max(0.0, length - _REACH * math.sqrt(2 * length))
-        times = np.random.Generator(_random(_TIMES, block))
+        times = np.random.Generator(_random(_TIMES, block << 32))
         best, chosen, now, choice, batch = math.inf, 0, 0.0, 0, 1
         while choice < _SIGNS and (choice == 0 or math.log(now) - most < best):
             signs = torch.from_numpy(self._signs(block, choice, batch, length)).to(linear)
@@ -239,7 +242,7 @@ class Codebook:
     def _signs(self, block: int, first: int, count: int, length: int) -> NDArray[np.int8]:
         """Choices of signs for a block, [count, length]."""
         words = math.ceil(length / 256) * 4
-        raw = _random(_SIGN_BITS, (block << 16) + first * words // 4).random_raw(count * words)
+        raw = _random(_SIGN_BITS, (block << 32) + first * words // 4).random_raw(count * words)
         bits = np.unpackbits(raw.astype("<u8").view(np.uint8).reshape(count, -1), axis=1)
         return 1 - 2 * bits[:, :length].astype(np.int8)
 
@@ -252,8 +255,9 @@ class Numbers:
     """
 
     def __init__(self) -> None:
-        exponents = np.arange(1 << _EXPONENT_BITS)
-        self._counts = 1 + (400 * np.exp2(-(((exponents - BLOCK_BITS) / 8.0) ** 2))).astype(int)
+        # At first a bell around BLOCK_BITS, in integers, as both sides must have the same.
+        distance = np.arange(1 << _EXPONENT_BITS) - BLOCK_BITS
+        self._counts = 1 + _PRIOR_COUNT * 8**4 // (8**4 + distance**4)
 
     def code(self, coder: Coder, number: int | None) -> int:
         """Pass a number through the coder; raises _Cut where its data end."""
