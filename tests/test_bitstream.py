@@ -9,7 +9,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from diffcodec import bitstream
-from diffcodec.bitstream import MAX_PIXELS, MODES, Header, read, read_header, write, write_header
+from diffcodec.bitstream import (
+    MAX_PIXELS,
+    MODES,
+    Header,
+    SetHeader,
+    read,
+    read_header,
+    read_set,
+    write,
+    write_header,
+    write_set_header,
+)
 from diffcodec.errors import FormatError
 
 HEADERS = st.builds(
@@ -182,3 +193,64 @@ def test_too_much_metadata_is_not_written(monkeypatch):
 def test_corrupt_metadata_are_refused(packed):
     with pytest.raises(FormatError, match="metadata"):
         read(with_metadata(packed))
+
+
+# --- sets -----------------------------------------------------------------------------------------
+
+SIZES = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=6)
+SET_HEADERS = st.builds(
+    SetHeader,
+    codec=st.sampled_from([bitstream.BITS_BACK, bitstream.CHANNEL]),
+    sizes=SIZES.map(lambda sizes: tuple(size for size in sizes for _ in range(2))),
+    model=st.binary(min_size=4, max_size=4),
+    checksum=st.integers(0, (1 << 32) - 1),
+    untouched=st.integers(0, 1 << 16),
+    stream_bytes=st.integers(0, 50),
+)
+
+
+@given(SET_HEADERS, st.binary(min_size=50, max_size=60))
+def test_a_set_header_comes_back(one, rest):
+    data = write_set_header(one)
+    assert bitstream.is_set(data)
+    assert read_set(data + rest) == (one, rest[: one.stream_bytes])
+    assert read_set(data + rest[:20]) == (one, rest[: min(20, one.stream_bytes)])
+
+
+@given(SET_HEADERS)
+@settings(max_examples=20)
+def test_a_cut_set_header_is_refused(one):
+    data = write_set_header(one)
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            read_set(data[:length])
+
+
+@given(st.binary(max_size=40), st.sampled_from([1, 2]))
+def test_any_bytes_after_the_magic_are_a_set_or_refused(rest, codec):
+    with suppress(FormatError):
+        header, _ = read_set(bitstream.MAGIC + bytes([16 | codec]) + rest)
+        assert 1 <= len(header.sizes) <= bitstream.MAX_PICTURES
+        assert sum(width * height for width, height in header.sizes) <= MAX_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([0, 5, 5], "without pictures"),
+        ([1, 0, 3, 3, 5, 5], "without pictures"),
+        ([1, (1 << 35) - 1, 1, 1, 5, 5], "at most"),
+        ([1, 2, 1 << 13, 1 << 14, 5, 5], "limit"),
+        ([1, 1, 0, 4, 5, 5], "without pixels"),
+    ],
+)
+def test_impossible_sets_are_refused_without_room_for_them(numbers, message):
+    data = write_header(header())[:12]
+    data = data[:2] + bytes([0x11, 0]) + data[4:] + b"".join(map(number, numbers))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=message):
+            read_set(data)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
