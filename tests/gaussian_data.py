@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from diffcodec.exact.cdf import CdfTable
+from diffcodec.exact.cdf import CdfTable, quantiles
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.process import alpha, sigma
-from diffcodec.gaussian.tabulate import milestones, quantiles
+from diffcodec.gaussian.tabulate import milestones
 
 DEVIATION = 12.0
 """Of the pixels, around mid-grey."""

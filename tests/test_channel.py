@@ -8,10 +8,10 @@ import torch
 from gaussian_data import LinearChain, pictures
 
 from diffcodec.entropy import RangeDecoder, RangeEncoder, bytes_for
+from diffcodec.exact.cdf import quantiles
 from diffcodec.gaussian import channel
 from diffcodec.gaussian.channel import Codebook, Numbers, Tile, relative_entropy, walk
 from diffcodec.gaussian.decoder import to_data
-from diffcodec.gaussian.tabulate import quantiles
 
 
 def distance(samples, others):

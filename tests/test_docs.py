@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
     image = Image.fromarray((5 * x + 4 * y + 30 * c).astype(np.uint8))
     image.save("photo.png")
     Path("photos/deep").mkdir(parents=True)
-    image.crop((0, 0, 5, 4)).save("photos/deep/a.png")
+    image.crop((0, 0, 16, 12)).save("photos/deep/a.png")
     for name in ("PICTURES", "HELD_OUT"):
         Path(name).mkdir()
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.

@@ -121,11 +121,8 @@ def test_every_prefix_of_a_channel_set_decodes_and_more_is_better(channel):
 
 def test_a_milestone_needs_its_last_byte(channel):
     for end in channel.milestones[3:-1:5]:
-        whole, less, more = (
-            diffcodec.decode_set(channel.data[: end.bytes + extra]) for extra in (0, -1, 1)
-        )
+        whole, less = (diffcodec.decode_set(channel.data[: end.bytes - lost]) for lost in (0, 1))
         assert not same(whole, less)
-        assert same(whole, more)
 
 
 def test_a_limit_holds(channel):

@@ -6,6 +6,7 @@ geometric table with 16 entries per octave.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ SCALES = (MAX_LOG_SCALE - MIN_LOG_SCALE) * SCALE_UNITS + 1
 
 TAIL = 1e-4 / 16
 """Uniform density, per standard deviation, mixed into every Gaussian: nothing is impossible."""
+
+QUANTILES, QUANTILE_UNITS = 1 << 15, 4096
+"""Positive entries of the table of normal deviates, and their units per standard deviation."""
 
 _DEVIATIONS = 8  # the table covers this many standard deviations on either side
 _Z_UNITS = 1024  # entries per standard deviation
@@ -81,3 +85,12 @@ class CdfTable:
     def total(self) -> int:
         """What the CDF reaches far above the mean."""
         return _TOTAL
+
+
+def quantiles() -> Tensor:
+    """Positive normal deviates in equal steps of probability, int16 [QUANTILES]."""
+    normal = NormalDist()
+    middles = (0.5 + (i + 0.5) / (2 * QUANTILES) for i in range(QUANTILES))
+    return torch.tensor(
+        [round(normal.inv_cdf(p) * QUANTILE_UNITS) for p in middles], dtype=torch.int16
+    )

@@ -51,7 +51,7 @@ class Chain:
         alpha, sigma, error: float64 [steps + 1]: factor of the data, deviation of the noise, and
             the network's mean squared error of eps at each level.
         table: the integer CDF.
-        quantiles: int16, see `channel.Codebook`.
+        quantiles: as `cdf.quantiles` makes them.
         milestones: rows int32, falling, at which reverse channel coding stops.
         milestone_bits: float64, what it is expected to spend before each of them, in bits/dim.
         side: of the tiles that the model was trained on, in pixels.

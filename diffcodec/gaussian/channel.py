@@ -22,11 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.entropy import Bits, Coder, Probabilities, quantise_probabilities
+from diffcodec.exact.cdf import QUANTILE_UNITS
 from diffcodec.gaussian.chain import Chain, Moments
 from diffcodec.gaussian.decoder import to_data
-
-QUANTILES, QUANTILE_UNITS = 1 << 15, 4096
-"""Positive deviates in the table of normal ones, and their units."""
 
 BLOCK_BITS = 11
 """Bits that a block aims at. Less makes the overhead of a number larger; with more, the candidates

@@ -1,16 +1,14 @@
 """From a trained model to the tensors of its exact chain."""
 
 from itertools import pairwise
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffcodec.exact.cdf import CdfTable
+from diffcodec.exact.cdf import CdfTable, quantiles
 from diffcodec.exact.quantise import quantise
 from diffcodec.gaussian.chain import V_UNITS
-from diffcodec.gaussian.channel import QUANTILE_UNITS, QUANTILES
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.network import DenoisingNetwork, as_input, input_gain
@@ -98,12 +96,3 @@ def milestones(ratios: Tensor, errors: Tensor, first: float) -> tuple[Tensor, Te
         rows.append(min(fitting, default=t - 1))
     bits = [first, *(expected(t, s) for t, s in pairwise(rows))]
     return torch.tensor(rows, dtype=torch.int32), torch.tensor(bits, dtype=torch.float64)
-
-
-def quantiles() -> Tensor:
-    """Positive normal deviates in equal steps of probability, int16 [QUANTILES]."""
-    normal = NormalDist()
-    middles = (0.5 + (i + 0.5) / (2 * QUANTILES) for i in range(QUANTILES))
-    return torch.tensor(
-        [round(normal.inv_cdf(p) * QUANTILE_UNITS) for p in middles], dtype=torch.int16
-    )
