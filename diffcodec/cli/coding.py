@@ -1,6 +1,5 @@
 """encode, decode and sample."""
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from diffcodec.cli.common import (
     read_picture,
     report,
     spare_inputs,
+    write_data,
     write_picture,
 )
 from diffcodec.cli.many import Many
@@ -117,17 +117,12 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     """Encode one picture and print its line."""
     import diffcodec
     from diffcodec.batch import encoded
-    from diffcodec.imageio import write_atomically
 
     start = time.perf_counter()
     image = read_picture(source)
     with progress_bar(source) as progress:
         data = diffcodec.encode(image, **options, progress=progress)
-    if output == STANDARD:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_atomically(Path(output), data)
+    write_data(data, output)
     report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
 
 

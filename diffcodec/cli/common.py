@@ -154,6 +154,17 @@ def write_picture(image: "Picture", output: str) -> None:
     write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
 
 
+def write_data(data: bytes, output: str) -> None:
+    """Write a .dfc file, whole or not at all, or standard output."""
+    if output == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    from diffcodec.imageio import write_atomically
+
+    write_atomically(Path(output), data)
+
+
 def name_output(source: str, output: str | None, suffix: str) -> str:
     """Where the result of `source` goes: `output`, a file in that folder, or beside `source`."""
     path = Path(source)

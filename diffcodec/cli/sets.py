@@ -1,6 +1,5 @@
 """encode and decode for sets of pictures, the files of the Gaussian process."""
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from diffcodec.cli.common import (
     read_all,
     report,
     spare_inputs,
+    write_data,
     write_picture,
 )
 from diffcodec.errors import ImageError
@@ -43,18 +43,13 @@ def encode_set(
     if method == "bits-back":
         none_with("--method bits-back, which is lossless", bpp=bpp)
     import diffcodec
-    from diffcodec.imageio import write_atomically
 
     start = time.perf_counter()
     sources, images = read_all(inputs, recursive=recursive)
     spare_inputs(output, *sources)
     with progress_bar(output) as progress:
         coded = diffcodec.encode_set(images, method=method, bpp=bpp, model=model, progress=progress)
-    if output == STANDARD:
-        sys.stdout.buffer.write(coded.data)
-        sys.stdout.buffer.flush()
-    else:
-        write_atomically(Path(output), coded.data)
+    write_data(coded.data, output)
     line = f"{output}: {plural(len(images))}, {describe(coded)}"
     report(f"{line}, {time.perf_counter() - start:.1f} s", output)
 
