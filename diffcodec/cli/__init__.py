@@ -11,6 +11,7 @@ from diffcodec.cli.common import Commands
 from diffcodec.cli.likelihood import likelihood
 from diffcodec.cli.looking import info, preview
 from diffcodec.cli.training import export, train
+from diffcodec.memory import keep_freed_memory
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +21,7 @@ def main() -> None:
 
     Every prefix of a .dfc file is a picture; the whole file is the original.
     """
+    keep_freed_memory()
 
 
 for command in (encode, decode, sample, info, preview, likelihood, train, export):
