@@ -60,7 +60,7 @@ def run(
         rows = _channel(images[:progressive], bpd, model)
     except DiffcodecError as error:
         raise BenchError(str(error)) from error
-    model_id = data[4:8].hex()  # where the header of a set has it
+    model_id = diffcodec.set_info(data).model
     return results.document("likelihood", rows, [], {}) | {
         "model": model_id,
         "codecs": {NAME: f"diffcodec {diffcodec.__version__}, model {model_id}"},

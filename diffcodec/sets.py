@@ -40,6 +40,7 @@ SMALL, LARGE = (files.WEIGHTS / f"gaussian-{side}.safetensors" for side in (32, 
 """The model for pictures of at most 32 x 32 pixels, and that for all others."""
 
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
+_SWEEPS = 5  # of Langevin dynamics at each level
 _LENGTH_BYTES = 4  # by which a stream's length may make the header longer
 
 
@@ -250,6 +251,7 @@ def sample_set(
     steps: int = 100,
     seed: int = 0,
     model: Path | None = None,
+    progress: Progress | None = None,
 ) -> Image.Image:
     """Pictures drawn from the model alone, in a grid that is about square.
 
@@ -257,12 +259,18 @@ def sample_set(
         sampler: "ancestral", "ddim", "flow" (the probability-flow ODE by Heun's method) or
             "langevin" (annealed; five sweeps at each level).
         steps: of equal time.
+        progress: is called with the fraction of the work that is done.
     """
     chain = _load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn((count, 3, chain.side, chain.side), generator=generator)
     denoiser = chain.model()
     log_snrs = denoiser.schedule.grid(steps)
+    if progress is not None:
+        calls = {"flow": 2 * steps, "langevin": _SWEEPS * (steps + 1)}.get(sampler, steps)
+        calls += 1  # the decoder's
+        fractions = (number / calls for number in range(1, calls + 1))
+        denoiser.register_forward_hook(lambda *_: progress(next(fractions)))
     match sampler:
         case "ancestral":
             z = samplers.ancestral(denoiser, z, log_snrs, generator)
@@ -271,7 +279,7 @@ def sample_set(
         case "flow":
             z = samplers.heun(denoiser, z, log_snrs)
         case "langevin":
-            z = samplers.langevin(denoiser, z, log_snrs, generator, sweeps=5)
+            z = samplers.langevin(denoiser, z, log_snrs, generator, sweeps=_SWEEPS)
     columns = math.ceil(math.sqrt(count))
     drawn = F.pad(denoiser.most_likely(z), (0, 0, 0, 0, 0, 0, 0, -count % columns))
     return _images([samplers.mosaic(drawn, columns)])[0]

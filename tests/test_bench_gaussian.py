@@ -12,6 +12,7 @@ from PIL import Image
 import diffcodec
 from bench.__main__ import main
 from bench.likelihood import rmse
+from diffcodec.bitstream import BITS_BACK, SetHeader, write_set_header
 from diffcodec.errors import ImageError
 from diffcodec.gaussian.likelihood import Estimate, Likelihood
 
@@ -37,7 +38,9 @@ class Fake:
         progress(0.5)
         progress(1.0)
         samples = 48 * len(images)
-        start = b"\xd1\xfc\x11\0" + bytes.fromhex(MODEL)
+        sizes = tuple(image.size for image in images)
+        header = SetHeader(BITS_BACK, sizes, bytes.fromhex(MODEL), 0, 0, 40)
+        start = write_set_header(header)
         if method == "bits-back":
             self.chain = images
             return diffcodec.CodedSet(start.ljust(60), samples, 3.5 * samples, 120, [])

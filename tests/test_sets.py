@@ -208,7 +208,10 @@ def test_the_likelihood_of_tiles():
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "flow", "langevin"])
 def test_samples_come_in_a_grid(sampler):
-    grid = diffcodec.sample_set(3, sampler=sampler, steps=2)
+    done: list[float] = []
+    grid = diffcodec.sample_set(3, sampler=sampler, steps=2, progress=done.append)
+    assert done == sorted(done)
+    assert done[-1] == 1
     assert (grid.size, grid.mode) == ((64, 64), "RGB")
     parts = [grid.crop((32 * (n % 2), 32 * (n // 2), 32 * (n % 2) + 32, 32 * (n // 2) + 32))
              for n in range(4)]  # fmt: skip

@@ -270,15 +270,20 @@ def sample(
     if output != STANDARD:
         check_suffix(Path(output))
     start = time.perf_counter()
-    if sampler == "quantised":
-        with progress_bar("sample") as progress:
+    with progress_bar("sample") as progress:
+        if sampler == "quantised":
             image = diffcodec.sample(
                 *(size or (256, 256)), seed=seed, model=model, progress=progress
             )
-    else:
-        image = diffcodec.sample_set(
-            count or 16, sampler=sampler, steps=steps or 100, seed=seed, model=model
-        )
+        else:
+            image = diffcodec.sample_set(
+                count or 16,
+                sampler=sampler,
+                steps=steps or 100,
+                seed=seed,
+                model=model,
+                progress=progress,
+            )
     write_picture(image, output)
     seconds = time.perf_counter() - start
     report(f"{output}: {image.width}x{image.height} {image.mode}, {seconds:.1f} s", output)
