@@ -21,10 +21,11 @@ from diffcodec.quantized.schedule import FINISH, LEVELS, LOW, PHASES, Step
 class CropKind:
     """Crops of one size serve the levels at which they have enough positions.
 
-    They are drawn at every `every`-th step. `level_weights` multiply mean bits per coefficient:
-    a quarter from level to level would be the lossless file; `rungs` has for each rung its
-    probability of being drawn and its weight in the loss. The weights favour coarse levels and
-    high rungs, that is the prefixes, which are a small part of the lossless file.
+    They are drawn at every `every`-th step, as `training.data.Draw` says. `level_weights` multiply
+    mean bits per coefficient: a quarter from level to level would be the lossless file; `rungs`
+    has for each rung its probability of being drawn and its weight in the loss. For large crops
+    the weights favour coarse levels and high rungs, that is the prefixes, which are a small part
+    of the lossless file.
     """
 
     size: int
@@ -32,6 +33,8 @@ class CropKind:
     every: int
     level_weights: dict[int, float]
     rungs: dict[int, tuple[float, float]]
+    reduce: int = 1
+    half_chroma: float = 0.0
 
 
 KINDS = (
@@ -51,6 +54,7 @@ KINDS = (
             8: (0.03, 3.0),
             9: (0.01, 3.0),
         },
+        half_chroma=0.3,
     ),
     CropKind(
         512,
@@ -71,6 +75,27 @@ KINDS = (
             11: (0.03, 3.0),
             12: (0.02, 3.0),
         },
+        half_chroma=0.3,
+    ),
+    # Thumbnails, for which the lossless file is all that counts.
+    CropKind(
+        32,
+        48,
+        5,
+        {1: 0.15, 2: 0.05, 3: 0.015, 4: 0.006, 5: 0.003, LOW: 0.0015},
+        {
+            FINISH: (0.30, 1.0),
+            2: (0.13, 1.0),
+            3: (0.12, 1.0),
+            4: (0.11, 1.0),
+            5: (0.10, 1.0),
+            6: (0.08, 1.0),
+            7: (0.07, 1.0),
+            8: (0.05, 1.0),
+            9: (0.03, 1.0),
+            10: (0.01, 1.0),
+        },
+        reduce=8,
     ),
 )
 

@@ -1,9 +1,11 @@
-"""Images held in memory, and random crops of them."""
+"""Images held in memory, and random crops of them, some of them degraded as pictures often are."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -30,35 +32,89 @@ def load_images(folder: Path, device: torch.device) -> list[Tensor]:
     return images
 
 
-class Crops:
-    """Random square crops, flipped and transposed; images are drawn in proportion to area.
+@dataclass(frozen=True)
+class Draw:
+    """A batch of square crops, taken at every `every`-th step of training.
 
-    With a `grid`, crops start at its multiples: each is one picture of a mosaic of pictures of
-    that size. These have an upper side, so they are mirrored only.
+    Args:
+        size: side of the crops as the network sees them.
+        grid: crops start at its multiples: each is one picture of a mosaic of pictures of that
+            size. These have an upper side, so they are mirrored only.
+        reduce: crops are this much larger first, then reduced: such are thumbnails.
+        half_chroma: the share of the crops whose chroma has half its resolution, as after JPEG's
+            4:2:0 or on a Photo CD.
     """
 
-    def __init__(self, images: list[Tensor], size: int, grid: int = 1) -> None:
-        """Use the images of at least size x size pixels; raises ImageError if there are none."""
-        self.images = [image for image in images if min(image.shape[1:]) >= size]
-        if not self.images:
-            raise ImageError(f"Training needs pictures of at least {size} x {size} pixels.")
-        self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
-        self.size, self.grid = size, grid
+    size: int
+    batch: int
+    every: int = 1
+    grid: int = 1
+    reduce: int = 1
+    half_chroma: float = 0.0
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """A batch uint8 [count, 3, size, size] on the images' device."""
-        crops = []
-        for i in torch.multinomial(self.odds, count, replacement=True, generator=generator):
+
+class Crops:
+    """Random square crops, flipped and transposed; images are drawn in proportion to area."""
+
+    def __init__(self, images: list[Tensor], how: Draw) -> None:
+        """Use the images that are large enough; raises ImageError if there are none."""
+        self.how, self.side = how, how.size * how.reduce
+        self.images = [image for image in images if min(image.shape[1:]) >= self.side]
+        if not self.images:
+            raise ImageError(
+                f"Training needs pictures of at least {self.side} x {self.side} pixels."
+            )
+        self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """A batch uint8 [batch, 3, size, size] on the images' device."""
+        how, crops = self.how, []
+        for i in torch.multinomial(self.odds, how.batch, replacement=True, generator=generator):
             image = self.images[int(i)]
             top, left = (
-                self.grid * int(torch.randint(places, (), generator=generator))
-                for places in ((side - self.size) // self.grid + 1 for side in image.shape[1:])
+                how.grid * int(torch.randint(places, (), generator=generator))
+                for places in ((side - self.side) // how.grid + 1 for side in image.shape[1:])
             )
-            crop = image[:, top : top + self.size, left : left + self.size]
+            crop = image[:, top : top + self.side, left : left + self.side]
             vertical, horizontal, transpose = torch.randint(2, (3,), generator=generator).tolist()
-            if self.grid > 1:
+            if how.grid > 1:
                 vertical = transpose = False
             flips = [dim for dim, flip in ((1, vertical), (2, horizontal)) if flip]
             crop = crop.flip(flips)
             crops.append(crop.mT if transpose else crop)
-        return torch.stack(crops)
+        batch = torch.stack(crops)
+        if how.reduce > 1:
+            batch = F.avg_pool2d(batch.float(), how.reduce).round().byte()
+        halved = torch.rand(how.batch, generator=generator) < how.half_chroma
+        if halved.any():
+            cosited = bool(torch.randint(2, (), generator=generator))
+            batch[halved] = halve_chroma(batch[halved], cosited=cosited)
+        return batch
+
+
+def halve_chroma(pixels: Tensor, *, cosited: bool) -> Tensor:
+    """Pixels uint8 [N, 3, H, W], H and W even, with chroma that went through half the resolution.
+
+    YCbCr of JFIF. Samples of chroma lie either between the pixels, as in JPEG (means of four, and
+    its "fancy" upsampling), or on every other pixel, as on a Photo CD (binomial filters).
+    """
+    forward = pixels.new_tensor(_RGB_TO_YCBCR, dtype=torch.float32)
+    luma, chroma = torch.einsum("dc,nchw->ndhw", forward, pixels.float()).split((1, 2), 1)
+    if cosited:
+        # A sample's partner beyond the border is the border.
+        chroma = F.avg_pool2d(F.pad(chroma, (1, 0, 1, 0), mode="replicate"), 2, 1)
+        chroma = F.avg_pool2d(F.pad(chroma, (0, 1, 0, 1), mode="replicate"), 2, 1)[..., ::2, ::2]
+        size = [side * 2 + 1 for side in chroma.shape[-2:]]
+        chroma = F.pad(chroma, (0, 1, 0, 1), mode="replicate")
+        chroma = F.interpolate(chroma, size, mode="bilinear", align_corners=True)[..., :-1, :-1]
+    else:
+        chroma = F.interpolate(F.avg_pool2d(chroma, 2), scale_factor=2, mode="bilinear")
+    planes = torch.cat((luma, chroma), 1)
+    return torch.einsum("dc,nchw->ndhw", forward.inverse(), planes).round().clamp(0, 255).byte()
+
+
+_RGB_TO_YCBCR = (
+    (0.299, 0.587, 0.114),
+    (-0.168736, -0.331264, 0.5),
+    (0.5, -0.418688, -0.081312),
+)

@@ -37,8 +37,7 @@ def export(
     cpu = torch.device("cpu")
     images = load_images(calibration, cpu)
     generator = torch.Generator().manual_seed(0)
-    draw = task.calibration
-    crops = Crops(images, draw.size, draw.grid).draw(draw.batch, generator)
+    crops = Crops(images, task.calibration).draw(generator)
     tensors = task.exact(net, crops, images)
     card = {
         "digest": digest(tensors),

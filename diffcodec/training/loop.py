@@ -46,7 +46,7 @@ def train(
     aim = TASKS[task]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images = load_images(data, place)
-    crops = [Crops(images, draw.size, draw.grid) for draw in aim.draws]
+    crops = [Crops(images, draw) for draw in aim.draws]
     held_out = load_images(validation, place) if validation else []
     run = Run(task, place)
     if checkpoint.exists():
@@ -60,7 +60,7 @@ def train(
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
-                    aim.loss(run.net, i, crops[i].draw(draw.batch, run.generator), run.generator)
+                    aim.loss(run.net, i, crops[i].draw(run.generator), run.generator)
                     for i, draw in enumerate(aim.draws)
                     if run.steps % draw.every == 0
                 ),

@@ -1,7 +1,6 @@
 """What can be trained: networks with their objectives, their validation and their export."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -30,6 +29,7 @@ from diffcodec.quantized.schedule import (
     LOW,
     TOP_RUNG,
 )
+from diffcodec.training.data import Draw
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -42,19 +42,6 @@ values is left to tell, to all but pure noise."""
 
 BATCH_PIXELS = 1 << 14
 """Pixels in a batch of the Gaussian process."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A batch of square crops, taken at every `every`-th step of training.
-
-    `grid` as for `data.Crops`.
-    """
-
-    size: int
-    batch: int
-    every: int = 1
-    grid: int = 1
 
 
 class Task(Protocol[Net]):
@@ -86,7 +73,10 @@ class Task(Protocol[Net]):
 class Codec:
     """The conditionals of the quantised process."""
 
-    draws: Sequence[Draw] = tuple(Draw(kind.size, kind.batch, kind.every) for kind in KINDS)
+    draws: Sequence[Draw] = tuple(
+        Draw(kind.size, kind.batch, kind.every, reduce=kind.reduce, half_chroma=kind.half_chroma)
+        for kind in KINDS
+    )
     rate = 2e-3
     calibration = Draw(256, 8)
 
