@@ -27,6 +27,7 @@ from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
+from diffcodec.quantized.versions import RULES
 
 Progress = Callable[[float], None]
 
@@ -180,19 +181,9 @@ def decode_picture(data: bytes, **options: Any) -> Picture:
     return _picture(file, planes)
 
 
-def decode_array(
-    data: bytes,
-    *,
-    bpp: float | None = None,
-    max_bytes: int | None = None,
-    rung: int | None = None,
-    detail: str = "mean",
-    seed: int = 0,
-    model: Path | None = None,
-    progress: Progress | None = None,
-) -> NDArray:
-    """Decode as `decode` does, to an array uint8 or uint16 [H, W] or [H, W, C]."""
-    planes, _ = _read(data, bpp, max_bytes, rung, detail, seed, model, progress)
+def decode_array(data: bytes, **options: Any) -> NDArray:
+    """Decode as `decode` does, with its options, to uint8 or uint16 [H, W] or [H, W, C]."""
+    planes, _ = _read(data, **options)
     return planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
@@ -341,7 +332,8 @@ def _parts(mode: str) -> list[int]:
 
 def _empty_states(header: Header) -> list[State]:
     size = header.height, header.width
-    return [State.empty(*size, colours, header.depth) for colours in _parts(header.mode)]
+    rules = RULES[header.version]
+    return [State.empty(*size, colours, header.depth, rules) for colours in _parts(header.mode)]
 
 
 def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:

@@ -38,9 +38,11 @@ from itertools import groupby
 from diffcodec.errors import FormatError
 
 MAGIC = b"\xd1\xfc"
-VERSION = 1
 QUANTISED, BITS_BACK, CHANNEL = range(3)
 """The codecs; the last two code sets of pictures."""
+
+VERSIONS = {QUANTISED: 2, BITS_BACK: 1, CHANNEL: 1}
+"""The format version that is written of each codec; earlier ones are read for ever."""
 
 MODES = ("L", "LA", "RGB", "RGBA")
 """The modes that are coded; a mode's letters are its planes."""
@@ -79,6 +81,7 @@ class Header:
     has_metadata: bool
     depth: int = 8
     """Bits per sample, 8 or 16."""
+    version: int = VERSIONS[QUANTISED]
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def write_header(header: Header) -> bytes:
     flags |= (header.depth == 16) * _DEEP
     return (
         MAGIC
-        + bytes([VERSION << 4 | QUANTISED, flags])
+        + bytes([header.version << 4 | QUANTISED, flags])
         + header.model
         + header.checksum.to_bytes(4, "big")
         + _leb128(header.width)
@@ -179,6 +182,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
             lossless=bool(flags & _LOSSLESS),
             has_metadata=bool(flags & _METADATA),
             depth=16 if flags & _DEEP else 8,
+            version=data[2] >> 4,
         ),
         position,
     )
@@ -206,7 +210,7 @@ def write_set_header(header: SetHeader) -> bytes:
     numbers = [len(groups), *(n for group in groups for n in group)]
     return (
         MAGIC
-        + bytes([VERSION << 4 | header.codec, 0])
+        + bytes([VERSIONS[header.codec] << 4 | header.codec, 0])
         + header.model
         + header.checksum.to_bytes(4, "big")
         + b"".join(map(_leb128, [*numbers, header.untouched, header.stream_bytes]))
@@ -259,13 +263,13 @@ def _check_count(pictures: int) -> None:
 
 
 def _codec(data: bytes) -> int:
-    """The codec of a file of this version."""
+    """The codec of a file of a version that is known."""
     if data[: len(MAGIC)] != MAGIC:
         raise FormatError("This is not a .dfc file.")
     if len(data) < _FIXED:
         raise FormatError("The file ends inside its header.")
     version, codec = data[2] >> 4, data[2] & 15
-    if version != VERSION or codec > CHANNEL:
+    if not 1 <= version <= VERSIONS.get(codec, 0):
         raise FormatError(
             f"The file has format version {version}, codec {codec}, "
             "which this version of diffcodec does not know."

@@ -1,6 +1,7 @@
 """Write the golden files: `python tests/make_golden.py`, only when the format or weights change.
 
-tests/golden/ gets a .dfc of each picture, and beside it what it decodes to as .png.
+The folder of the format's version in tests/golden/ gets a .dfc of each picture, and beside it what
+it decodes to as .png. Folders of earlier versions stay as they are.
 """
 
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 from PIL import Image
 
 import diffcodec
+from diffcodec.bitstream import QUANTISED, VERSIONS
 
 FOLDER = Path(__file__).parent / "golden"
+NEWEST = FOLDER / f"version-{VERSIONS[QUANTISED]}"
 
 CASES = {
     "grey": (("L", 9, 7), {}),
@@ -33,11 +36,11 @@ def picture(mode: str, width: int, height: int) -> Image.Image:
 
 def main() -> None:
     """Encode the cases."""
-    FOLDER.mkdir(exist_ok=True)
+    NEWEST.mkdir(parents=True, exist_ok=True)
     for name, (shape, options) in CASES.items():
         data = diffcodec.encode(picture(*shape), **options)
-        (FOLDER / f"{name}.dfc").write_bytes(data)
-        diffcodec.decode(data).save(FOLDER / f"{name}.png")
+        (NEWEST / f"{name}.dfc").write_bytes(data)
+        diffcodec.decode(data).save(NEWEST / f"{name}.png")
 
 
 if __name__ == "__main__":

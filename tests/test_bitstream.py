@@ -34,6 +34,7 @@ HEADERS = st.builds(
     lossless=st.booleans(),
     has_metadata=st.booleans(),
     depth=st.sampled_from([8, 16]),
+    version=st.sampled_from([1, 2]),
 ).filter(lambda header: header.width * header.height <= MAX_PIXELS)
 
 
@@ -71,7 +72,7 @@ def test_a_cut_header_is_refused(one):
 
 def test_the_layout_is_that_of_the_format():
     data = write_header(header(width=300, height=5, has_metadata=True))
-    assert data.hex() == "d1fc100e01020304deadbeefac020528"
+    assert data.hex() == "d1fc200e01020304deadbeefac020528"
 
 
 def test_a_small_picture_has_a_small_header():
@@ -119,7 +120,7 @@ def test_random_bytes_are_refused_or_a_file(rest):
 
 def test_unknown_versions_codecs_flags_and_files_are_refused():
     data = write_header(header())
-    for place, value in ((0, 0x89), (2, 0x20), (2, 0x11), (2, 0x00), (3, 0x25), (3, 0x85)):
+    for place, value in ((0, 0x89), (2, 0x30), (2, 0x21), (2, 0x00), (3, 0x25), (3, 0x85)):
         changed = data[:place] + bytes([value]) + data[place + 1 :]
         with pytest.raises(FormatError):
             read_header(changed)

@@ -52,3 +52,26 @@ def test_wrong_odds_are_mended_and_right_ones_kept():
     loss = spent(doubled, calibrated=False) - entropy
     assert spent(doubled, calibrated=True) - entropy < 0.25 * loss
     assert spent(None, calibrated=True) - spent(None, calibrated=False) < 0.005 * n
+
+
+class Spy:
+    """Takes the true bits and keeps the probabilities."""
+
+    def code(self, probabilities, truth):
+        self.probabilities = probabilities
+        return truth
+
+
+@given(st.integers(0, 1 << 30))
+@settings(deadline=None, max_examples=20)
+def test_a_correction_does_not_depend_on_the_order_of_the_decisions(seed):
+    spy, calibration, again = Spy(), Calibration(), Calibration()
+    first = decisions(seed, 300, lambda p: p**2)
+    kinds, probabilities, bits = decisions(seed + 1, 300)
+    order = np.random.default_rng(seed).permutation(300)
+    for one, change in ((calibration, slice(None)), (again, order)):
+        one.code(spy, (0, False), *first)
+        one.code(spy, (0, False), *(part[change] for part in (kinds, probabilities, bits)))
+        if one is calibration:
+            expected = spy.probabilities[order]
+    assert np.array_equal(spy.probabilities, expected)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from diffcodec.entropy import RangeDecoder, RangeEncoder
 from diffcodec.exact.cdf import MEAN_UNITS, MIN_LOG_SCALE, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.quantized import cells
-from diffcodec.quantized.refine import Conditional, refine
+from diffcodec.quantized.refine import Conditional, in_sets, refine
 
 TABLE = CdfTable.gaussian()
 VALUES, PLANES = st.integers(-(1 << 16), 1 << 16), st.integers(0, 17)
@@ -74,10 +74,11 @@ COEFFICIENT = st.tuples(
 
 
 def plainly(floors, before, after, gaussians, coder, truth):
-    """`refine` without calibration."""
+    """`refine` without calibration and learner."""
     diagonal = torch.zeros(floors.shape, dtype=torch.bool)
     code = lambda kinds, probabilities, bits: coder.code(probabilities, bits)  # noqa: E731
-    return refine(floors, before, after, gaussians, diagonal, code, truth)
+    sets = in_sets(slice(0, len(floors)), 16)
+    return refine(floors, before, after, gaussians, diagonal, code, truth, sets, None)
 
 
 @given(st.lists(COEFFICIENT, min_size=1, max_size=60))

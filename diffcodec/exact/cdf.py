@@ -8,7 +8,9 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MEAN_UNITS = 256
@@ -75,6 +77,10 @@ class CdfTable:
         """
         z = (edges - mean).clamp_(-_REACH, _REACH) * inverse_scale >> _SHIFT
         return self.values[z.clamp_(-_HALF, _HALF) + _HALF]
+
+    def deviations(self) -> NDArray[np.float32]:
+        """The standard deviation that each index of a scale stands for, in units of a mean."""
+        return np.float32(_Z_UNITS << _SHIFT) / self.inverse_scales.numpy().astype(np.float32)
 
     def at_deviations(self, deviations: Tensor) -> Tensor:
         """2^30 * CDF at distances from the mean in standard deviations, float64; int64."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -101,6 +102,12 @@ class Selection:
     def of_channels(self, values: Tensor) -> Tensor:
         """One value for each channel, [3], spread over its selected elements."""
         return self.of_rows(values[:, None].expand(-1, len(self.places)))
+
+    @property
+    def bands(self) -> list[slice]:
+        """The selected elements of each of the three channels."""
+        each = [len(self.places)] * 3 if self.real is None else self.real.sum(1).tolist()
+        return [slice(*ends) for ends in pairwise(accumulate(each, initial=0))]
 
     def put(self, planes: Tensor, elements: Tensor) -> Tensor:
         """A copy of [3, h, w] with the selected elements replaced."""

@@ -14,7 +14,7 @@ from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.features import phase_features
 from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
-from diffcodec.quantized.refine import refine
+from diffcodec.quantized.refine import LARGEST_SET, in_sets, refine
 from diffcodec.quantized.schedule import FINISH, LOW, Step, steps
 from diffcodec.quantized.state import State
 
@@ -92,12 +92,14 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     refined = floors.clone()
     height, width = floors.shape[-2:]
     told = Told(height, width)
+    learning = state.adaptation.begin(step, height, width) if state.rules.adaptive else None
     for number, phase in state.phases():
         channels = phase.channels
         chosen = state.geometry.selection(level, phase.parity)
         before, after = (chosen.of_channels(p[0, channels, 0, 0]) for p in (old, new))
         values = None if state.values is None else state.values[level][0, channels]
         conditional = conditionals.of_phase(number, told, chosen)
+        learner = learning.of_phase(number, chosen) if learning else None
         cell, reached = refine(
             chosen.of_planes(floors[0, channels]),
             before,
@@ -106,7 +108,11 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
             chosen.of_channels(torch.tensor([False, False, True])),
             partial(state.calibration.code, coder, (phase.colour, step.rung == FINISH)),
             None if values is None else chosen.of_planes(values),
+            learner.sets() if learner else in_sets(slice(0, len(before)), LARGEST_SET),
+            learner,
         )
+        if learning and learner:
+            learning.add(number, chosen, learner)
         refined[0, channels] = chosen.put(refined[0, channels], cell)
         if bool((reached > after).any()):
             state.floors[level] = refined

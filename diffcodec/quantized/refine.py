@@ -1,7 +1,8 @@
 """One set of coefficients from its cells to smaller ones, plane by plane, through a coder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor
 from diffcodec.entropy import Bits, Probabilities, quantise_probabilities
 from diffcodec.exact.cdf import MEAN_UNITS, CdfTable
 
-SET = 1 << 20
-"""Coefficients that go through all their planes before the next ones do; it bounds memory."""
+LARGEST_SET = 1 << 20
+"""Most coefficients that go through all their planes before the next ones do; it bounds memory."""
+
+Errors = NDArray[np.float32]
+"""Of coefficients, each operation rounded in one way only."""
 
 Code = Callable[[NDArray[np.int64], Probabilities, Bits | None], Bits]
 
@@ -36,6 +40,10 @@ class Conditional:
         units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
         return self.table.at(units, self.mean, self.table.inverse_scales[self.scale])
 
+    def deviations(self) -> NDArray[np.float32]:
+        """The scales, in 1/256 of the cell's width."""
+        return self.table.deviations()[self.scale.numpy()]
+
     def take(self, where: Tensor | slice) -> "Conditional":
         """The conditionals of a subset."""
         return Conditional(
@@ -47,6 +55,24 @@ class Conditional:
         )
 
 
+class Learner(Protocol):
+    """Corrects conditionals, a set at a time, by what it has learnt from the sets before."""
+
+    def corrected(self, part: slice, conditional: Conditional) -> Conditional:
+        """The conditionals of a set, better ones."""
+
+    def learn(self, part: slice, conditional: Conditional, errors: Errors) -> None:
+        """Take the differences of a set's coefficients from their expectations."""
+
+
+def in_sets(whole: slice, first: int) -> Iterator[slice]:
+    """Parts of a slice: the first so long, each later one twice as long, up to LARGEST_SET."""
+    start, length = whole.start, first
+    while start < whole.stop:
+        yield slice(start, min(start + length, whole.stop))
+        start, length = start + length, min(2 * length, LARGEST_SET)
+
+
 def refine(
     floors: Tensor,
     before: Tensor,
@@ -55,6 +81,8 @@ def refine(
     diagonal: Tensor,
     code: Code,
     truth: Tensor | None,
+    sets: Iterable[slice],
+    learner: Learner | None,
 ) -> tuple[Tensor, Tensor]:
     """Code coefficients from planes `before` to planes `after`; all tensors are int32 [n].
 
@@ -66,23 +94,30 @@ def refine(
         code: passes bits on, as `Calibration.code` does: kinds, probabilities and true bits to
             bits.
         truth: the exact coefficients where they are known, that is in an encoder.
+        sets: parts of the coefficients; each goes through all its planes before the next does.
+        learner: what corrects the conditionals.
 
     Returns:
         New floors, and the planes reached: `after`, but for those coefficients that came after
         the end of the coder's data.
     """
     refined, reached = floors.clone(), before.clone()
-    for start in range(0, len(floors), SET):
-        part = slice(start, start + SET)
+    for part in sets:
+        given, errors = conditional.take(part), None
+        if learner is not None:
+            given, errors = learner.corrected(part, given), np.zeros(len(given.mean), np.float32)
         _refine_set(
             refined[part],
             reached[part],
             after[part],
-            conditional.take(part),
+            given,
             diagonal[part],
             code,
             None if truth is None else truth[part],
+            errors,
         )
+        if learner is not None and errors is not None:
+            learner.learn(part, given, errors)
     return refined, reached
 
 
@@ -94,12 +129,16 @@ def _refine_set(
     diagonal: Tensor,
     code: Code,
     truth: Tensor | None,
+    errors: Errors | None,
 ) -> None:
-    """Refine floors and planes reached in place, until they are all done or the data end."""
+    """Refine floors and planes reached in place, until they are all done or the data end.
+
+    Adds to `errors` the differences of the coefficients from their expectations.
+    """
     ended = False
     while not ended and len(active := (reached > after).nonzero()[:, 0]):
         part = conditional if len(active) == len(floors) else conditional.take(active)
-        ended = _split(floors, reached, active, part, diagonal, code, truth)
+        ended = _split(floors, reached, active, part, diagonal, code, truth, errors)
 
 
 def _split(
@@ -110,27 +149,27 @@ def _split(
     diagonal: Tensor,
     code: Code,
     truth: Tensor | None,
+    errors: Errors | None,
 ) -> bool:
     """Code one plane of the active coefficients in place; whether the coder's data ended."""
-    floor, plane = floors[active], reached[active] - 1
+    whole_set = len(active) == len(floors)
+    floor, plane = (floors, reached - 1) if whole_set else (floors[active], reached[active] - 1)
     half = 1 << plane
     magnitude, zero = floor.abs(), floor == 0
     side = 1 - 2 * (floor < 0).int()
     split = 2 * (magnitude + half) - 1
     outer = split + 2 * half
     inner = torch.where(zero, -outer, 2 * magnitude - 1)
-    at_split, at_outer = conditional.cdf(split * side), conditional.cdf(outer * side)
-    at_inner = conditional.cdf(inner * side)
-    upper, whole = at_outer - at_split, at_outer - at_inner
-    leaving = upper.abs()
-    zeros = zero.nonzero()[:, 0]
-    leaving[zeros] += conditional.take(zeros).cdf(-split[zeros]) - at_inner[zeros]
+    edges = torch.stack((inner, -split, split, outer)) * side
+    at_inner, below_split, at_split, at_outer = conditional.cdf(edges)
+    upper, whole = at_outer - at_split, (at_outer - at_inner).abs()
+    leaving = upper.abs() + zero * (below_split - at_inner)
     exact = truth[active] if truth is not None else None
     # Kinds, see calibration.KINDS.
     kinds = diagonal[active].long()
     bits = code(
         (kinds + 2 * ~zero).numpy(),
-        quantise_probabilities(leaving.numpy(), whole.abs().numpy()),
+        quantise_probabilities(leaving.numpy(), whole.numpy()),
         None if exact is None else (exact.abs() >> plane & 1).numpy(),
     )
     told = len(bits)
@@ -147,4 +186,11 @@ def _split(
     where = active[:told]
     floors[where] = side[:told] * (magnitude[:told] + gained[:told] * half[:told])
     reached[where] -= 1
+    if errors is not None and told == len(active):
+        # How far the midpoint moves, in its possible steps: as seen, and as it was expected to.
+        step = torch.where(zero, 3 * half - 1, half) / 2
+        seen = side * torch.where(zero, gained, 2 * gained - 1)
+        up, any_way = upper.float(), leaving.float()
+        expected = torch.where(zero, 2 * up - any_way, side * (2 * any_way - whole))
+        errors[active.numpy()] += (step * (seen - expected / whole.clamp(min=1))).numpy()
     return told < len(active)

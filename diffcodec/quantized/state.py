@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from diffcodec.quantized import chain
+from diffcodec.quantized.adaptation import Adaptation
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW, PHASES, TOP_RUNG, Phase
+from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
 
 @dataclass
@@ -30,11 +32,23 @@ class State:
     low: Tensor
     values: dict[int, Tensor] | None = None
     awake: set[int] = field(default_factory=set)
-    calibration: Calibration = field(default_factory=Calibration)
+    rules: Rules = RULES[NEWEST]
+    calibration: Calibration = field(init=False)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+
+    def __post_init__(self) -> None:
+        self.calibration = Calibration(self.rules)
 
     @classmethod
-    def empty(cls, height: int, width: int, colours: int, depth: int = DEPTH) -> "State":
-        """Nothing known but the size, and the bits per sample."""
+    def empty(
+        cls,
+        height: int,
+        width: int,
+        colours: int,
+        depth: int = DEPTH,
+        rules: Rules = RULES[NEWEST],
+    ) -> "State":
+        """Nothing known but the size, the bits per sample and the rules of the stream."""
         geometry, top = Geometry(height, width, depth), TOP_RUNG + depth - DEPTH
         levels = [LOW, *range(1, geometry.levels + 1)]
         return cls(
@@ -47,6 +61,7 @@ class State:
             planes={level: plane_tensor(top, level, geometry.levels) for level in levels},
             rungs=dict.fromkeys(levels, top),
             low=geometry.no_low(),
+            rules=rules,
         )
 
     @classmethod
