@@ -16,6 +16,7 @@ import time
 import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -24,8 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
-from diffcodec import api, bitstream
+from diffcodec import api, bitstream, sets
 from diffcodec.errors import DiffcodecError
+from diffcodec.exact import files
 from diffcodec.quantized import model
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -41,11 +43,23 @@ MAX_METADATA = 1 << 12
 DECISIONS_PER_PIXEL, DECISIONS = 150, 1000
 """A decoder reads at most so many bits: 28 planes of 4 samples, and the wakes of the levels."""
 
+SET_DECISIONS_PER_PIXEL = 4000
+"""The same of a set, whose pictures are padded: 3 samples of 129 latents by some 7 decisions."""
+
 
 def corpus() -> list[bytes]:
-    """The kept files, made to name the present model."""
-    files = [path.read_bytes() for path in sorted(CORPUS.glob("*.dfc"))]
-    return [data[:4] + model.load().id + data[8:] for data in files]
+    """The kept files, made to name the present models."""
+    kept = [path.read_bytes() for path in sorted(CORPUS.glob("*.dfc"))]
+    return [data[:4] + present_model(data) + data[8:] for data in kept]
+
+
+@cache
+def present_model(data: bytes) -> bytes:
+    """The id of the model that decodes files of this kind."""
+    with suppress(DiffcodecError):
+        if diffcodec.is_set(data):
+            return files.model_id(files.read(sets.SMALL))
+    return model.load().id
 
 
 def parts(data: bytes) -> tuple[bitstream.Header, bytes, bytes]:
@@ -79,12 +93,17 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 def hostile(draw: st.DrawFn) -> bytes:
     """A file made from one of the corpus."""
     data = draw(st.sampled_from(corpus()))
-    try:
-        header, stream, rest = parts(data)
-    except DiffcodecError:
-        return draw(damaged(data))
     if draw(st.integers(0, 3)) == 0:
         return draw(damaged(data))
+    with suppress(DiffcodecError):
+        return draw(hostile_set(data) if diffcodec.is_set(data) else hostile_picture(data))
+    return draw(damaged(data))
+
+
+@st.composite
+def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
+    """A file made from one of a picture."""
+    header, stream, rest = parts(data)
     sizes = st.integers(1, 30) | st.sampled_from([1, 2, 17, 64, 512, 1 << 27])
     if draw(st.booleans()):
         header = replace(
@@ -95,6 +114,7 @@ def hostile(draw: st.DrawFn) -> bytes:
             depth=draw(st.sampled_from([8, 16])),
             lossless=draw(st.booleans()),
             has_metadata=draw(st.booleans()),
+            version=draw(st.sampled_from([1, 2])),
         )
     stream = draw(damaged(stream) | st.binary(max_size=80))
     header = replace(header, stream_bytes=len(stream))
@@ -103,6 +123,23 @@ def hostile(draw: st.DrawFn) -> bytes:
     rest = draw(st.just(rest) | damaged(rest) | metadata())
     data = bitstream.write_header(header) + stream + rest
     return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
+
+
+@st.composite
+def hostile_set(draw: st.DrawFn, data: bytes) -> bytes:
+    """A file made from one of a set. Its checksum hides nothing: it is looked at last."""
+    header, stream = bitstream.read_set(data)
+    sides = st.integers(1, 12) | st.just(40)
+    if draw(st.booleans()):
+        header = replace(
+            header,
+            codec=draw(st.sampled_from([bitstream.BITS_BACK, bitstream.CHANNEL])),
+            sizes=tuple(draw(st.lists(st.tuples(sides, sides), min_size=1, max_size=3))),
+            untouched=draw(st.just(header.untouched) | st.integers(0, (1 << 35) - 1)),
+        )
+    stream = draw(damaged(stream) | st.binary(max_size=80))
+    length = draw(st.just(len(stream)) | st.integers(0, (1 << 35) - 1))
+    return bitstream.write_set_header(replace(header, stream_bytes=length)) + stream
 
 
 @st.composite
@@ -132,10 +169,17 @@ def limits():
             read[0] += len(probabilities)
             return super().code(probabilities, truth)
 
+    class CountingStack(sets.Stack):
+        def pop(self, probabilities):
+            read[0] += len(probabilities)
+            return super().pop(probabilities)
+
     with (
         mock.patch.object(bitstream, "MAX_PIXELS", MAX_PIXELS),
         mock.patch.object(bitstream, "MAX_METADATA", MAX_METADATA),
         mock.patch.object(api, "RangeDecoder", Counting),
+        mock.patch.object(sets, "RangeDecoder", Counting),
+        mock.patch.object(sets, "Stack", CountingStack),
     ):
         yield read
 
@@ -152,6 +196,9 @@ class Slow(io.BytesIO):
 
 def check(data: bytes) -> None:
     """Raise AssertionError, or what came out, if a file breaks the rules."""
+    with suppress(DiffcodecError):
+        if diffcodec.is_set(data):
+            check_set(data)
     declared = 0
     with suppress(DiffcodecError):
         header, _ = bitstream.read_header(data)
@@ -173,6 +220,23 @@ def check(data: bytes) -> None:
         assert shown(Slow(data)) == shown(data)
     with limits(), suppress(OSError), Image.open(io.BytesIO(data)) as image:
         image.load()
+
+
+def check_set(data: bytes) -> None:
+    """As `check`, for what reads sets."""
+    declared, details = 0, ["mean"]
+    with limits(), suppress(DiffcodecError):
+        header, _ = bitstream.read_set(data)
+        declared = sum(-(-width // 4) * -(-height // 4) * 16 for width, height in header.sizes)
+        if header.codec == bitstream.CHANNEL:
+            details += ["sample", "flow"]
+    for detail in details:
+        with limits() as read, suppress(DiffcodecError):
+            diffcodec.decode_set(data, detail=detail)
+        limit = SET_DECISIONS_PER_PIXEL * declared
+        assert read[0] <= limit, f"a set of {declared} pixels read {read[0]} bits"
+    with limits(), suppress(DiffcodecError):
+        assert diffcodec.set_info(data).pictures > 0
 
 
 def shown(source):
