@@ -19,9 +19,10 @@ NAME = "diffcodec"
 
 @cache
 def model_id() -> str:
-    """The id of the default weights, in hexadecimal."""
-    data = diffcodec.encode(Image.new("RGB", (1, 1)))
-    return diffcodec.info(data, rungs=False).model
+    """The ids of the default weights, in hexadecimal."""
+    files = (diffcodec.encode(Image.new("RGB", (side, side))) for side in (256, 1))
+    pictures, thumbnails = (diffcodec.info(data, rungs=False).model for data in files)
+    return f"{pictures} (thumbnails {thumbnails})"
 
 
 @cache

@@ -100,7 +100,7 @@ def encode(
         bpp, max_bytes: the file, header and metadata included, is at most so large.
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
-        model: a model file in place of the default one.
+        model: a model file in place of the default one for pictures of that size.
         progress: is called with the fraction of the work that is done.
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit or a byte
@@ -108,7 +108,7 @@ def encode(
     """
     mode, planes = to_planes(image)
     icc, exif = (b"", b"") if isinstance(image, np.ndarray) else metadata(image)
-    weights = models.load(model) if model else models.load()
+    weights = models.load(model or models.default(*planes.shape[1:]))
     header = Header(
         mode=mode,
         width=planes.shape[2],
@@ -298,7 +298,7 @@ def sample(
     if mode not in MODES:
         raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
     check_size(width, height)
-    weights = models.load(model) if model else models.load()
+    weights = models.load(model or models.default(height, width))
     states = [State.empty(height, width, colours) for colours in _parts(mode)]
     for _ in walk(weights, states, BitSampler(seed), progress or _ignore):
         pass

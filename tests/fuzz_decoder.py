@@ -59,7 +59,9 @@ def present_model(data: bytes) -> bytes:
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
             return files.model_id(files.read(sets.SMALL))
-    return model.load().id
+        header, _ = bitstream.read_header(data)
+        return model.load(model.default(header.height, header.width)).id
+    return model.load(model.PHOTO).id
 
 
 def parts(data: bytes) -> tuple[bitstream.Header, bytes, bytes]:
@@ -154,7 +156,7 @@ def metadata(draw: st.DrawFn) -> bytes:
 def with_checksum(header: bitstream.Header, stream: bytes) -> bitstream.Header:
     """The header with the checksum of what the stream tells, so that no check rejects it."""
     with suppress(DiffcodecError):
-        states = api._decode(model.load(), header, api._decoder(header, stream))
+        states = api._decode(model.find(header.model), header, api._decoder(header, stream))
         return replace(header, checksum=api._checksum(header, states))
     return header
 

@@ -117,7 +117,7 @@ def spent(picture, rules):
     state = State.empty(*picture.shape[1:], 3, rules=rules)
     state.values = State.of_image(picture).values
     encoder = RangeEncoder()
-    for _ in walk(model.load(), [state], encoder):
+    for _ in walk(model.load(model.PHOTO), [state], encoder):
         pass
     return encoder.bits_used
 

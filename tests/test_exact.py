@@ -85,7 +85,7 @@ def test_tiles_do_not_matter(monkeypatch):
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (33, 21), (1, 5)])
 def test_memory_formats_do_not_matter(height, width):
-    network, x = models.load().network, features(0, 1, FEATURES, height, width)
+    network, x = models.load(models.PHOTO).network, features(0, 1, FEATURES, height, width)
     contiguous = copy.deepcopy(network)
     for layer in contiguous.modules():
         if isinstance(layer, ExactConv):
@@ -98,12 +98,12 @@ def test_memory_formats_do_not_matter(height, width):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_devices_do_not_matter():
-    network, x = models.load().network, features(0, 1, FEATURES, 64, 96)
+    network, x = models.load(models.PHOTO).network, features(0, 1, FEATURES, 64, 96)
     assert_equal(outputs(copy.deepcopy(network).cuda(), x), outputs(network, x))
 
 
 def test_activations_are_integers_within_their_limits():
-    trunk, *heads = outputs(models.load().network, features(1, 1, FEATURES, 20, 30) * 4)
+    trunk, *heads = outputs(models.load(models.PHOTO).network, features(1, 1, FEATURES, 20, 30) * 4)
     for part, limit in ((trunk, 511), *((head, models.MEAN_LIMIT) for head in heads)):
         assert torch.equal(part, part.round())
         assert part.abs().max() <= limit
@@ -171,7 +171,7 @@ def test_the_bound_is_sharp():
 
 
 def test_a_model_that_breaks_the_bound_is_refused():
-    tensors = load_file(models.DEFAULT)
+    tensors = load_file(models.PHOTO)
     models.build(tensors)
     heavy = tensors | {
         "experts.1.merge.weight": torch.full_like(tensors["experts.1.merge.weight"], 127)
@@ -181,7 +181,7 @@ def test_a_model_that_breaks_the_bound_is_refused():
 
 
 def test_a_model_without_a_tensor_or_of_another_shape_is_refused():
-    tensors = load_file(models.DEFAULT)
+    tensors = load_file(models.PHOTO)
     for name in ("experts.0.merge.weight", "experts.2.heads.3.phase.bias", "cdf", "wake"):
         with pytest.raises(ModelError):
             models.build({k: v for k, v in tensors.items() if k != name})
@@ -259,7 +259,7 @@ def test_the_exact_network_agrees_with_the_float_one():
 
 
 def test_wake_and_embeddings_have_a_row_for_every_step():
-    model = models.load()
+    model = models.load(models.PHOTO)
     rows = [expert.stem.bias.shape[:2] for expert in model.network.experts]
     assert rows == [(rungs, LOW) for rungs in EXPERTS]
     assert sum(EXPERTS) == RUNGS

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,10 @@ from diffcodec.quantized.codec import walk
 from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
-from diffcodec.training import export, train
+from diffcodec.training import export, graphics, train
 from diffcodec.training.data import Crops, Draw, halve_chroma, load_images
 from diffcodec.training.loop import load_checkpoint
+from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, wake_odds
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
@@ -149,7 +151,7 @@ def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=card["digest"][:8]):
         diffcodec.decode(data)
     with pytest.raises(ModelError, match=card["digest"][:8]):
-        diffcodec.decode(data, model=models.DEFAULT)
+        diffcodec.decode(data, model=models.PHOTO)
 
     monkeypatch.setattr(files, "WEIGHTS", tmp_path)  # installed, it is found by its id
     assert diffcodec.decode(data).tobytes() == image.tobytes()
@@ -253,15 +255,31 @@ def test_crops_follow_the_generator():
     assert not torch.equal(first, other)
 
 
-def test_thumbnails_are_means_of_larger_crops():
-    picture = numbered(0, 40, 40)
-    drawn = Crops([picture], Draw(8, 50, reduce=5)).draw(torch.Generator().manual_seed(0))
-    # There is one place for such a crop, so only its eight positions differ; 2 is 0 to 4's mean.
-    means = 2 + 5 * torch.arange(8, dtype=torch.uint8)
-    for _, rows, columns in drawn:
-        along, across = (columns, rows) if rows[0, 0] == rows[1, 0] else (rows, columns)
-        assert torch.equal(along.sort(0).values, means[:, None].expand(8, 8))
-        assert torch.equal(across.sort(1).values, means[None].expand(8, 8))
+def test_crops_on_a_grid_are_whole_pictures_of_a_mosaic():
+    mosaic = torch.cat([numbered(i, 8, 8) for i in range(5)], 2)
+    drawn = Crops([mosaic], Draw(8, 100, grid=8)).draw(torch.Generator().manual_seed(0))
+    assert {len(picture[0].unique()) for picture in drawn} == {1}
+    assert {int(picture[0, 0, 0]) for picture in drawn} == set(range(5))
+    assert all(torch.equal(picture[1], numbered(0, 8, 8)[1]) for picture in drawn)  # upright
+
+
+def test_some_crops_are_of_drawings():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8))
+    drawn = Crops([noise], Draw(16, 1000, drawn=0.2)).draw(torch.Generator().manual_seed(0))
+    colours = torch.tensor([len(crop.flatten(1).unique(dim=1).T) for crop in drawn])
+    assert float((colours < 200).float().mean()) == pytest.approx(0.2, abs=0.04)
+
+
+def test_drawings_follow_their_seed_and_are_mostly_flat():
+    first, again, other = (graphics.drawings.__wrapped__(4, seed) for seed in (1, 1, 2))
+    for one, two, three in zip(first, again, other, strict=True):
+        assert one.dtype == torch.uint8
+        assert one.shape == (3, graphics.SIDE, graphics.SIDE)
+        assert torch.equal(one, two)
+        assert not torch.equal(one, three)
+    flat = [(one[:, :, 1:] == one[:, :, :-1]).all(0).float().mean() for one in first + other]
+    assert min(flat) > 0.5
+    assert max(flat) < 1
 
 
 @pytest.mark.parametrize("cosited", [False, True])
@@ -285,6 +303,99 @@ def test_as_many_crops_have_half_chroma_as_the_draw_says():
     drawn = Crops([noise], Draw(8, 1000, half_chroma=0.3)).draw(torch.Generator().manual_seed(0))
     roughness = (drawn[:, 0].int() - drawn[:, 2].int()).float().flatten(1).std(1)
     assert float((roughness < 70).float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_kernels_take_orthogonal_steps_of_the_size_of_adams():
+    net = torch.nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)
+    before = [p.detach().clone() for p in net.parameters()]
+    optimiser = Optimiser(net, 1e-2)
+    assert all(torch.equal(p, start) for p, start in zip(net.parameters(), before, strict=True))
+    net(torch.randn(4, 8, 9, 9)).square().mean().backward()
+    optimiser.step()
+    change = (net.weight - before[0]).flatten(1)
+    sizes = torch.linalg.svdvals(change.detach()) / (1e-2 * 0.2 * 72**0.5)
+    assert float(sizes.min()) > 0.5  # Newton and Schulz's iteration gets so close to one
+    assert float(sizes.max()) < 1.4
+    assert torch.allclose((net.bias - before[1]).abs(), torch.tensor(1e-2), rtol=1e-2)
+    assert net.weight.grad is None
+    assert net.bias.grad is None
+
+
+def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
+    def run(steps, state=None):
+        torch.manual_seed(0)
+        net = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3)])
+        optimiser = Optimiser(net, 1e-2)
+        if state is not None:
+            net.load_state_dict(state[0])
+            optimiser.load_state_dict(state[1])
+        for x in steps:
+            net[0](x).square().mean().backward()
+            optimiser.step()
+        return net, optimiser
+
+    data = torch.randn(4, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    (start, _), (whole, _), (half, optimiser) = run([]), run(data), run(data[:2])
+    resumed, _ = run(data[2:], (half.state_dict(), optimiser.state_dict()))
+    assert same_weights(resumed.state_dict(), whole.state_dict())
+    assert not same_weights(whole[0].state_dict(), start[0].state_dict())
+    assert same_weights(whole[1].state_dict(), start[1].state_dict())
+
+
+def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):
+    task = TASKS["thumbnails"]
+    monkeypatch.setattr(task, "draws", [replace(task.draws[0], batch=4)])
+    monkeypatch.setattr(task, "calibration", replace(task.calibration, batch=4))
+    (tmp_path / "mosaics").mkdir()
+    mosaic = Image.fromarray(pixels(128, 160).transpose(1, 2, 0))
+    mosaic.save(tmp_path / "mosaics" / "0.png")
+    train(tmp_path / "mosaics", tmp_path / "run.pt", task="thumbnails", steps=1, device="cpu")
+    out = tmp_path / "model.safetensors"
+    export(
+        tmp_path / "run.pt",
+        out,
+        calibration=tmp_path / "mosaics",
+        validation=tmp_path / "mosaics",
+    )
+    with safe_open(out, "pt") as file:
+        card = json.loads(file.metadata()["card"])
+    assert card["task"] == "thumbnails"
+    image = mosaic.crop((0, 0, 32, 32))
+    data = diffcodec.encode(image, model=out)
+    assert diffcodec.decode(data, model=out).tobytes() == image.tobytes()
+    # The first 16 of its tiles, four by four, are what validation measures.
+    net = task.network()
+    net.load_state_dict(load_checkpoint(tmp_path / "run.pt")["ema"])
+    tiles = [pixels(128, 160)[:, r : r + 32, c : c + 32] for r in RANGE for c in RANGE]
+    values, bits = chain.analyse(torch.from_numpy(np.stack(tiles))), 0.0
+    with torch.no_grad():
+        for rung in RUNGS:
+            bits += sum(float(level.sum()) for level in step_bits(net, values, rung, ALL).values())
+    assert float(card["validation"].split()[0]) == pytest.approx(bits / 16 / 3072, abs=2e-4)
+
+
+RANGE = range(0, 128, 32)
+
+
+def test_a_model_file_tells_how_deep_its_networks_are():
+    net = models.network((1, 3, 2))
+    values = chain.analyse(torch.from_numpy(pixels(32, 32))[None])
+
+    def run():
+        for rung in RUNGS:
+            step_bits(net, values, rung, ALL)
+
+    table = CdfTable.gaussian()
+    tensors = quantise(net, run, models.output_units) | {
+        "cdf": table.values,
+        "inverse_scales": table.inverse_scales,
+        "wake": wake_odds([torch.from_numpy(pixels(32, 32))]),
+    }
+    built = models.build(tensors).network
+    assert [len(expert.blocks) for expert in built.experts] == [1, 3, 2]
+    lacking = {k: v for k, v in tensors.items() if not k.startswith("experts.1.blocks.1.")}
+    with pytest.raises(ModelError, match="lacks the layer"):
+        models.build(lacking)
 
 
 def test_training_runs_without_the_entropy_coder():

@@ -14,11 +14,12 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["codec", "denoiser", "gaussian-32", "gaussian-64"]),
+    type=click.Choice(["codec", "thumbnails", "denoiser", "gaussian-32", "gaussian-64"]),
     default="codec",
     show_default=True,
-    help="The codec's conditionals, the denoiser that prefixes are shown through, or the Gaussian "
-    "process of pictures of 32x32 (in mosaics) or of crops of 64x64.",
+    help="The codec's conditionals, the same for very small pictures (from mosaics of 32x32), the "
+    "denoiser that prefixes are shown through, or the Gaussian process of pictures of 32x32 (in "
+    "mosaics) or of crops of 64x64.",
 )
 @click.option("--minutes", type=float, callback=positive, help="Stop after so many minutes.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after so many steps.")

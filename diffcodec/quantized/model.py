@@ -1,6 +1,7 @@
 """The integer model that the codec runs: exact network and probability tables."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,11 @@ from diffcodec.networks import Experts, StepNetwork
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.schedule import BLOCKS, EXPERTS, LOW, PHASES, TOP_RUNG
 
-DEFAULT = files.WEIGHTS / "photo.safetensors"
+PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
+"""The models for all pictures but the smallest, and for those."""
+
+LARGEST_THUMBNAIL = 48
+"""Longer side, in pixels, up to which a picture is a thumbnail."""
 
 MEAN_LIMIT = 4 * MEAN_UNITS
 """Largest magnitude of a mean, four cells from the midpoint."""
@@ -46,13 +51,13 @@ class Model:
     id: bytes
 
 
-def network() -> Experts:
-    """The float network of the quantised process, untrained."""
+def network(blocks: Sequence[int] = BLOCKS) -> Experts:
+    """The float network of the quantised process, untrained, with trunks of these depths."""
     known = [phase.known for phase in PHASES]
 
     def expert(number: int, rungs: int) -> StepNetwork:
         return StepNetwork(
-            FEATURES, known, outputs=2 * 3, rungs=rungs, levels=LOW, blocks=BLOCKS[number]
+            FEATURES, known, outputs=2 * 3, rungs=rungs, levels=LOW, blocks=blocks[number]
         )
 
     return Experts(EXPERTS, expert)
@@ -69,8 +74,13 @@ def scale_index(output: Tensor) -> Tensor:
     return (output - MIN_LOG_SCALE * SCALE_UNITS).clamp_(0, SCALES - 1)
 
 
+def default(height: int, width: int) -> Path:
+    """The model file that pictures of this size are encoded with."""
+    return THUMBNAIL if max(height, width) <= LARGEST_THUMBNAIL else PHOTO
+
+
 @cache
-def load(path: Path = DEFAULT) -> Model:
+def load(path: Path) -> Model:
     """Read a model file. Raises ModelError if it is missing, damaged or breaks the bound."""
     return build(files.read(path))
 
@@ -86,9 +96,16 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
-    exact = make_exact(network(), tensors, output_limit=MEAN_LIMIT)
+    exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
     return Model(exact, table, wake, files.model_id(tensors))
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> list[int]:
+    """The depths of the trunks that a model file holds; the rest of the network is always alike."""
+    names = [re.match(r"experts\.(\d+)\.blocks\.(\d+)\.", name) for name in tensors]
+    places = {(int(name[1]), int(name[2])) for name in names if name}
+    return [sum(expert == number for expert, _ in places) for number in range(len(EXPERTS))]
 
 
 def find(wanted: bytes) -> Model:

@@ -23,9 +23,9 @@ class CropKind:
 
     They are drawn at every `every`-th step, as `training.data.Draw` says. `level_weights` multiply
     mean bits per coefficient: a quarter from level to level would be the lossless file; `rungs`
-    has for each rung its probability of being drawn and its weight in the loss. For large crops
-    the weights favour coarse levels and high rungs, that is the prefixes, which are a small part
-    of the lossless file.
+    has for each rung its probability of being drawn and its weight in the loss. For all but
+    thumbnails the weights favour coarse levels and high rungs, that is the prefixes, which are a
+    small part of the lossless file.
     """
 
     size: int
@@ -33,14 +33,18 @@ class CropKind:
     every: int
     level_weights: dict[int, float]
     rungs: dict[int, tuple[float, float]]
-    reduce: int = 1
+    grid: int = 1
     half_chroma: float = 0.0
+    drawn: float = 0.0
 
 
-KINDS = (
+THUMBNAIL = 32
+"""The side of the pictures that the thumbnails' model is trained on."""
+
+PICTURES = (
     CropKind(
         128,
-        4,
+        16,
         1,
         {1: 1.0, 2: 0.35},
         {
@@ -55,11 +59,12 @@ KINDS = (
             9: (0.01, 3.0),
         },
         half_chroma=0.3,
+        drawn=0.06,
     ),
     CropKind(
         512,
-        1,
-        3,
+        2,
+        2,
         {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
         {
             FINISH: (0.06, 1.0),
@@ -76,13 +81,17 @@ KINDS = (
             12: (0.02, 3.0),
         },
         half_chroma=0.3,
+        drawn=0.06,
     ),
-    # Thumbnails, for which the lossless file is all that counts.
+)
+"""For pictures of any size."""
+
+THUMBNAILS = (
     CropKind(
-        32,
-        48,
-        5,
-        {1: 0.15, 2: 0.05, 3: 0.015, 4: 0.006, 5: 0.003, LOW: 0.0015},
+        THUMBNAIL,
+        128,
+        1,
+        {1: 1.0, 2: 0.33, 3: 0.1, 4: 0.04, 5: 0.02, LOW: 0.01},
         {
             FINISH: (0.30, 1.0),
             2: (0.13, 1.0),
@@ -90,14 +99,17 @@ KINDS = (
             4: (0.11, 1.0),
             5: (0.10, 1.0),
             6: (0.08, 1.0),
-            7: (0.07, 1.0),
-            8: (0.05, 1.0),
-            9: (0.03, 1.0),
-            10: (0.01, 1.0),
+            7: (0.06, 1.0),
+            8: (0.04, 1.0),
+            9: (0.025, 1.0),
+            10: (0.015, 1.0),
+            11: (0.01, 1.0),
+            12: (0.01, 1.0),
         },
-        reduce=8,
+        grid=THUMBNAIL,
     ),
 )
+"""For very small pictures, of which the lossless file is all that counts."""
 
 
 def step_loss(net: Experts, kind: CropKind, crops: Tensor, generator: torch.Generator) -> Tensor:

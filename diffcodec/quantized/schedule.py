@@ -36,7 +36,7 @@ RUNGS = HIGHEST_TRAINED_RUNG - FINISH + 1
 EXPERTS = (1, 2, RUNGS - 3)
 """How many rungs each of the networks serves: the finish, the near lossless, the lossy ones."""
 
-BLOCKS = (8, 6, 4)
+BLOCKS = (12, 8, 4)
 """The depths of their trunks: the finish has most of the bits, but is only one rung."""
 
 CHANNELS = 9

@@ -11,6 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffcodec.errors import ImageError
+from diffcodec.training.graphics import drawings
+
+DRAWINGS = 64
+"""How many drawings there are."""
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}
 
@@ -40,17 +44,17 @@ class Draw:
         size: side of the crops as the network sees them.
         grid: crops start at its multiples: each is one picture of a mosaic of pictures of that
             size. These have an upper side, so they are mirrored only.
-        reduce: crops are this much larger first, then reduced: such are thumbnails.
         half_chroma: the share of the crops whose chroma has half its resolution, as after JPEG's
             4:2:0 or on a Photo CD.
+        drawn: the share of the crops that are of drawings (`graphics`), not of the pictures.
     """
 
     size: int
     batch: int
     every: int = 1
     grid: int = 1
-    reduce: int = 1
     half_chroma: float = 0.0
+    drawn: float = 0.0
 
 
 class Crops:
@@ -58,24 +62,25 @@ class Crops:
 
     def __init__(self, images: list[Tensor], how: Draw) -> None:
         """Use the images that are large enough; raises ImageError if there are none."""
-        self.how, self.side = how, how.size * how.reduce
-        self.images = [image for image in images if min(image.shape[1:]) >= self.side]
+        self.how = how
+        self.images = [image for image in images if min(image.shape[1:]) >= how.size]
         if not self.images:
-            raise ImageError(
-                f"Training needs pictures of at least {self.side} x {self.side} pixels."
-            )
+            raise ImageError(f"Training needs pictures of at least {how.size} x {how.size} pixels.")
         self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
+        self.drawings = drawings(DRAWINGS) if how.drawn else []
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """A batch uint8 [batch, 3, size, size] on the images' device."""
         how, crops = self.how, []
         for i in torch.multinomial(self.odds, how.batch, replacement=True, generator=generator):
             image = self.images[int(i)]
+            if how.drawn and torch.rand((), generator=generator) < how.drawn:
+                image = self.drawings[int(torch.randint(DRAWINGS, (), generator=generator))]
             top, left = (
                 how.grid * int(torch.randint(places, (), generator=generator))
-                for places in ((side - self.side) // how.grid + 1 for side in image.shape[1:])
+                for places in ((side - how.size) // how.grid + 1 for side in image.shape[1:])
             )
-            crop = image[:, top : top + self.side, left : left + self.side]
+            crop = image[:, top : top + how.size, left : left + how.size]
             vertical, horizontal, transpose = torch.randint(2, (3,), generator=generator).tolist()
             if how.grid > 1:
                 vertical = transpose = False
@@ -83,8 +88,6 @@ class Crops:
             crop = crop.flip(flips)
             crops.append(crop.mT if transpose else crop)
         batch = torch.stack(crops)
-        if how.reduce > 1:
-            batch = F.avg_pool2d(batch.float(), how.reduce).round().byte()
         halved = torch.rand(how.batch, generator=generator) < how.half_chroma
         if halved.any():
             cosited = bool(torch.randint(2, (), generator=generator))

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tqdm import tqdm
 
 from diffcodec.errors import ModelError
 from diffcodec.training.data import Crops, load_images
-from diffcodec.training.tasks import TASKS
+from diffcodec.training.optimiser import Optimiser
+from diffcodec.training.tasks import TASKS, Task
 
 WARM_UP = 0.01
 EMA_DECAY = 0.998
@@ -30,10 +32,11 @@ def train(
     steps: int | None = None,
     validation: Path | None = None,
     device: str | None = None,
+    tasks: Mapping[str, Task[Any]] = TASKS,
 ) -> None:
     """Train a network on a folder of pictures and keep a checkpoint.
 
-    `task` is one of TASKS. The learning rate follows a cosine over the budget: wall-clock minutes
+    `task` is one of `tasks`. The learning rate follows a cosine over the budget: wall-clock minutes
     or optimiser steps, exactly one of them. If `checkpoint` exists, training goes on where it
     stopped, and the budget counts what it has already spent. The checkpoint is written aside and
     renamed.
@@ -43,12 +46,12 @@ def train(
     """
     if (minutes is None) == (steps is None):
         raise ValueError("give either minutes or steps")
-    aim = TASKS[task]
+    aim = tasks[task]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images = load_images(data, place)
     crops = [Crops(images, draw) for draw in aim.draws]
     held_out = load_images(validation, place) if validation else []
-    run = Run(task, place)
+    run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
     low_precision = place.type == "cuda" or _cpu_has_bfloat16()
@@ -56,7 +59,8 @@ def train(
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
-        run.set_rate(aim.rate * min(1, done / WARM_UP + 1e-2) * (1 + math.cos(math.pi * done)) / 2)
+        warm = min(1, done / WARM_UP + 1e-2)
+        run.optimiser.set_rate(aim.rate * warm * (1 + math.cos(math.pi * done)) / 2)
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
             loss = sum(
                 (
@@ -87,30 +91,18 @@ def train(
 class Run:
     """The state of a training run: network, its moving average, optimiser, random numbers."""
 
-    def __init__(self, task: str, device: torch.device) -> None:
-        self.task, self.device = task, device
+    def __init__(self, name: str, task: Task[Any], device: torch.device) -> None:
+        self.name, self.task, self.device = name, task, device
         self.generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
-        net = TASKS[task].network()
+        net = task.network()
         self.net = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.net.parameters(),
-            lr=TASKS[task].rate,
-            betas=(0.9, 0.98),
-            weight_decay=1e-4,
-            foreach=True,
-        )
+        self.optimiser = Optimiser(self.net, task.rate)
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
-
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step, and the moving averages of weights and loss."""
-        self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
@@ -123,12 +115,12 @@ class Run:
     @torch.no_grad()
     def validation(self, images: list[Tensor]) -> str:
         """One line on how the averaged weights do on held-out pictures."""
-        return f"step {self.steps}: {TASKS[self.task].validate(self.ema, images)}"
+        return f"step {self.steps}: {self.task.validate(self.ema, images)}"
 
     def save(self, path: Path) -> None:
         """Write everything that resuming needs."""
         state: dict[str, Any] = {
-            "task": self.task,
+            "task": self.name,
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -147,7 +139,7 @@ class Run:
         """Take up a saved run; raises ModelError if it is of another network."""
         state = load_checkpoint(path)
         try:
-            if state["task"] != self.task:
+            if state["task"] != self.name:
                 raise ModelError(f"{path} is a checkpoint of the task {state['task']}.")
             self.net.load_state_dict(state["net"])
             self.ema.load_state_dict(state["ema"])

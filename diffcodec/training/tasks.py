@@ -20,7 +20,14 @@ from diffcodec.gaussian.tabulate import tabulate
 from diffcodec.gaussian.times import ImportanceTimes
 from diffcodec.networks import Experts
 from diffcodec.quantized import chain, denoising, model
-from diffcodec.quantized.objective import KINDS, step_bits, step_loss
+from diffcodec.quantized.objective import (
+    PICTURES,
+    THUMBNAIL,
+    THUMBNAILS,
+    CropKind,
+    step_bits,
+    step_loss,
+)
 from diffcodec.quantized.schedule import (
     FINISH,
     HIGHEST_TRAINED_RUNG,
@@ -71,14 +78,26 @@ class Task(Protocol[Net]):
 
 
 class Codec:
-    """The conditionals of the quantised process."""
+    """The conditionals of the quantised process.
 
-    draws: Sequence[Draw] = tuple(
-        Draw(kind.size, kind.batch, kind.every, reduce=kind.reduce, half_chroma=kind.half_chroma)
-        for kind in KINDS
-    )
-    rate = 2e-3
-    calibration = Draw(256, 8)
+    Args: the crops to learn from, and those that set the ranges.
+    """
+
+    rate = 3e-3
+
+    def __init__(self, kinds: Sequence[CropKind], calibration: Draw) -> None:
+        self.kinds, self.calibration = kinds, calibration
+        self.draws: Sequence[Draw] = tuple(
+            Draw(
+                kind.size,
+                kind.batch,
+                kind.every,
+                grid=kind.grid,
+                half_chroma=kind.half_chroma,
+                drawn=kind.drawn,
+            )
+            for kind in kinds
+        )
 
     def network(self) -> Experts:
         """As `Task.network`."""
@@ -86,14 +105,17 @@ class Codec:
 
     def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
-        return step_loss(net, KINDS[draw], crops, generator)
+        return step_loss(net, self.kinds[draw], crops, generator)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
         totals = {}
-        crops = central_crops(images)
-        for rung in _rungs(FINISH):
-            bits = (step_bits(net, chain.analyse(crop), rung, _ALL_LEVELS) for crop in crops)
+        if self._mosaics:
+            crops = [central_tiles(image, self.calibration.size) for image in images]
+        else:
+            crops = central_crops(images)
+        for rung in trained_rungs():
+            bits = (step_bits(net, chain.analyse(crop), rung, ALL_LEVELS) for crop in crops)
             total = sum(float(coded.sum()) for levels in bits for coded in levels.values())
             totals[rung] = total / (len(crops) * crops[0].numel())
         return _line(sum(totals.values()), "bits/dim", totals)
@@ -103,8 +125,8 @@ class Codec:
 
         def run() -> None:
             values = chain.analyse(crops)
-            for rung in tqdm(_rungs(FINISH), "calibrating", disable=None):
-                step_bits(net, values, rung, _ALL_LEVELS)
+            for rung in tqdm(trained_rungs(), "calibrating", disable=None):
+                step_bits(net, values, rung, ALL_LEVELS)
 
         table = CdfTable.gaussian()
         # The large activations are those of coarse levels; a finer scale for all others is worth
@@ -112,8 +134,12 @@ class Codec:
         return quantise(net, run, model.output_units, quantile=0.99) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
-            "wake": wake_odds(images),
+            "wake": wake_odds(list(crops) if self._mosaics else images),
         }
+
+    @property
+    def _mosaics(self) -> bool:
+        return self.calibration.grid > 1
 
 
 class Denoiser:
@@ -135,7 +161,7 @@ class Denoiser:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
         gains = {}
         crops = central_crops(images)
-        for rung in _rungs(LAST_RUNG):
+        for rung in trained_rungs(LAST_RUNG):
             total = 0.0
             for crop in crops:
                 shown = denoising.prefixes(crop, rung)
@@ -149,7 +175,7 @@ class Denoiser:
         """As `Task.exact`."""
 
         def run() -> None:
-            for rung in tqdm(_rungs(LAST_RUNG), "calibrating", disable=None):
+            for rung in tqdm(trained_rungs(LAST_RUNG), "calibrating", disable=None):
                 denoising.expected(net, denoising.prefixes(crops, rung), rung)
 
         return quantise(net, run, denoising.output_units)
@@ -214,13 +240,14 @@ class Gaussian:
 
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(),
+    "codec": Codec(PICTURES, Draw(256, 8)),
+    "thumbnails": Codec(THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL)),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
     "gaussian-64": Gaussian(64, mosaics=False),
 }
 
-_ALL_LEVELS = [*range(1, LEVELS + 1), LOW]
+ALL_LEVELS = [*range(1, LEVELS + 1), LOW]
 
 
 def central_crops(images: list[Tensor]) -> list[Tensor]:
@@ -260,7 +287,8 @@ def wake_odds(images: list[Tensor]) -> Tensor:
     return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
-def _rungs(last: int) -> range:
+def trained_rungs(last: int = FINISH) -> range:
+    """The rungs that have rows of their own in the networks' tables, downwards."""
     return range(HIGHEST_TRAINED_RUNG, last - 1, -1)
 
 

@@ -1,0 +1,99 @@
+"""Variants of the codec's network and of its training, compared at the same cost.
+
+`python -m diffcodec.training.ablation PICTURES VALIDATION --minutes 3` trains each from the same
+random start on the same crops in the same order, and prints a table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import torch
+from torch import Tensor
+
+from diffcodec.networks import Experts, FilmConv
+from diffcodec.quantized import chain, model
+from diffcodec.quantized.objective import PICTURES, CropKind, step_bits
+from diffcodec.quantized.schedule import BLOCKS
+from diffcodec.training.data import load_images
+from diffcodec.training.loop import load_checkpoint, train
+from diffcodec.training.tasks import ALL_LEVELS, TASKS, Codec, trained_rungs
+
+PROBE = 128
+"""Side of the picture on which multiplications are counted."""
+
+
+class Variant(Codec):
+    """The codec's task with some of its choices changed."""
+
+    def __init__(
+        self,
+        *,
+        rate: float = Codec.rate,
+        blocks: Sequence[int] = BLOCKS,
+        kinds: Sequence[CropKind] = PICTURES,
+    ) -> None:
+        super().__init__(kinds, TASKS["codec"].calibration)
+        self.rate = rate
+        self.network: Callable[[], Experts] = partial(model.network, blocks)
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "as it is": Variant(),
+    "half the rate": Variant(rate=Codec.rate / 2),
+    "twice the rate": Variant(rate=Codec.rate * 2),
+    "batches of 4": Variant(kinds=[replace(PICTURES[0], batch=4), *PICTURES[1:]]),
+    "half the blocks": Variant(blocks=[depth // 2 for depth in BLOCKS]),
+    "twice the blocks": Variant(blocks=[depth * 2 for depth in BLOCKS]),
+    "no drawings": Variant(kinds=[replace(kind, drawn=0.0) for kind in PICTURES]),
+    "no halved chroma": Variant(kinds=[replace(kind, half_chroma=0.0) for kind in PICTURES]),
+}
+
+
+@torch.no_grad()
+def multiply_adds(net: Experts) -> float:
+    """Multiplications of a whole lossless walk, for each pixel, without sleeping levels."""
+    total = 0
+
+    def count(layer: FilmConv, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, FilmConv)]
+    values = chain.analyse(torch.zeros((1, 3, PROBE, PROBE), dtype=torch.uint8))
+    for rung in trained_rungs():
+        step_bits(net, values, rung, ALL_LEVELS)
+    for hook in hooks:
+        hook.remove()
+    return total / PROBE**2
+
+
+@click.command()
+@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("validation", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--minutes", type=float, default=3.0, show_default=True, help="For each variant.")
+@click.option("--only", multiple=True, type=click.Choice(list(VARIANTS)), help="Some of them.")
+def main(pictures: Path, validation: Path, minutes: float, only: tuple[str, ...]) -> None:
+    """Train the variants on PICTURES and print what they make of VALIDATION."""
+    click.echo("| variant | steps | 1000 multiplications a pixel | validation |")
+    click.echo("| --- | ---: | ---: | --- |")
+    held_out = load_images(validation, torch.device("cpu"))
+    for name in only or VARIANTS:
+        variant = VARIANTS[name]
+        with TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "run.pt"
+            train(pictures, checkpoint, task=name, minutes=minutes, tasks=VARIANTS)
+            state = load_checkpoint(checkpoint)
+        net = variant.network()
+        net.load_state_dict(state["ema"])
+        with torch.no_grad():
+            line = variant.validate(net, held_out)
+        cost = multiply_adds(net) / 1000
+        click.echo(f"| {name} | {state['steps']} | {cost:.0f} | {line} |")
+
+
+if __name__ == "__main__":
+    main()
