@@ -255,7 +255,7 @@ def test_the_exact_network_agrees_with_the_float_one():
         expected = expected.clamp(-models.MEAN_LIMIT, models.MEAN_LIMIT)
         for one, other in zip(got.chunk(2, 1), expected.chunk(2, 1), strict=True):
             error = float((one - other).square().mean().sqrt())
-            assert error < 0.03 * float(other.square().mean().sqrt()) + 1
+            assert error < 0.05 * float(other.square().mean().sqrt()) + 1
 
 
 def test_wake_and_embeddings_have_a_row_for_every_step():
