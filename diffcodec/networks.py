@@ -32,7 +32,7 @@ class FilmConv(nn.Module):
 
     The embedding of a step is additive in rung and level (FiLM: Perez et al., 2018). `source`
     and `domain` name the sets of activations that the layer reads and writes: the exact model
-    gives each domain one scale.
+    gives each domain one scale a step.
     """
 
     def __init__(

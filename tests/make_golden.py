@@ -19,6 +19,7 @@ CASES = {
     "grey": (("L", 9, 7), {}),
     "rgb": (("RGB", 24, 17), {}),
     "rgba": (("RGBA", 8, 8), {}),
+    "larger": (("RGB", 60, 49), {}),
     "lossy": (("RGB", 24, 17), {"max_bytes": 120}),
 }
 """Mode and size of each picture, and the options that it is encoded with."""

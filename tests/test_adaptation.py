@@ -1,5 +1,7 @@
 """Adaptation: the regression is the right one, the same on all machines, and pays."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, CdfTable
 from diffcodec.quantized import adaptation, model
 from diffcodec.quantized.adaptation import LIMIT, UNITS, PhaseErrors
 from diffcodec.quantized.codec import walk
-from diffcodec.quantized.refine import LARGEST_SET, Conditional, in_sets
+from diffcodec.quantized.refine import Conditional, in_sets
 from diffcodec.quantized.state import State
 from diffcodec.quantized.versions import NEWEST, RULES
 
@@ -27,9 +29,13 @@ def conditional(count, plane=3, octaves=0):
     return Conditional(TABLE, middle, planes, mean, index)
 
 
+def first_band(count):
+    """All coefficients of a phase, in one set: the other two bands have none."""
+    return slice(0, count), slice(count, count), slice(count, count)
+
+
 def phase(features):
-    count = features.shape[1]
-    return PhaseErrors({}, 0, features, [slice(0, count), slice(count, count), slice(count, count)])
+    return PhaseErrors({}, 0, features, list(first_band(features.shape[1])))
 
 
 def errors(seed, count, weights):
@@ -44,7 +50,7 @@ def errors(seed, count, weights):
 def test_what_foretells_errors_moves_the_means(plane, octaves):
     count, weights = 4000, (0.4, -0.2, 0)
     features, told, seen = errors(1, count, weights)
-    learner, given, whole = phase(features), conditional(count, plane, octaves), slice(0, count)
+    learner, given, whole = phase(features), conditional(count, plane, octaves), first_band(count)
     deviation = 2.0 ** (plane + octaves)  # in units of the coefficients
     for _ in range(8):  # the rest of what was corrected is learnt from, too
         moved = learner.corrected(whole, given).mean.numpy() * 2.0**plane / MEAN_UNITS / deviation
@@ -55,15 +61,15 @@ def test_what_foretells_errors_moves_the_means(plane, octaves):
 def test_errors_that_nothing_foretells_move_next_to_nothing():
     features, _, seen = errors(2, 4000, (0, 0))
     learner, given = phase(features), conditional(4000)
-    learner.learn(slice(0, 4000), given, (8 * seen).astype(np.float32))
-    moved = learner.corrected(slice(0, 4000), given).mean.numpy() / MEAN_UNITS
+    learner.learn(first_band(4000), given, (8 * seen).astype(np.float32))
+    moved = learner.corrected(first_band(4000), given).mean.numpy() / MEAN_UNITS
     assert np.abs(moved).mean() < 0.03
 
 
 def test_nothing_is_moved_before_something_is_learnt():
     features, _, _ = errors(3, 100, (0.5,))
     given = conditional(100)
-    assert torch.equal(phase(features).corrected(slice(0, 100), given).mean, given.mean)
+    assert torch.equal(phase(features).corrected(first_band(100), given).mean, given.mean)
 
 
 @given(st.integers(0, 1 << 30), st.integers(1, 9))
@@ -73,8 +79,8 @@ def test_sums_are_exact(seed, count):
     random = np.random.default_rng(seed)
     features = random.integers(-2 * LIMIT, 2 * LIMIT, (count, 500), endpoint=True, dtype=np.int16)
     learner = phase(features)
-    learner.learn(slice(0, 500), conditional(500), random.normal(0, 20, 500).astype(np.float32))
-    (regression,) = learner._regressions.values()
+    learner.learn(first_band(500), conditional(500), random.normal(0, 20, 500).astype(np.float32))
+    (regression,) = (r for r in learner._regressions.values() if r.equations.any())
     equations = regression.equations
     seen = [int(e) for e in learner.errors]
     rows = [[int(f) for f in row] for row in features]
@@ -103,14 +109,28 @@ def test_the_equations_are_solved(seed, count):
     assert np.allclose(matrix @ weights, right, atol=1e-6 * np.abs(right).max())
 
 
-@given(st.integers(0, 5000), st.integers(0, 5000), st.sampled_from([1, 7, LARGEST_SET]))
-def test_sets_cover_the_whole_and_grow(start, count, first):
-    parts = list(in_sets(slice(start, start + count), first))
+@given(st.integers(0, 5000), st.integers(0, 5000), st.integers(1, 50), st.integers(50, 400))
+def test_sets_cover_the_whole_and_grow(start, count, first, most):
+    parts = list(in_sets(slice(start, start + count), first, most))
     assert [i for part in parts for i in range(part.start, part.stop)] == [
         *range(start, start + count)
     ]
     lengths = [part.stop - part.start for part in parts]
-    assert lengths[:-1] == [first * 2**n for n in range(len(lengths) - 1)]
+    assert lengths[:-1] == [min(first * 4**n, most) for n in range(len(lengths) - 1)]
+
+
+@given(st.lists(st.integers(0, 300), min_size=3, max_size=3))
+def test_the_sets_of_a_phase_have_a_part_of_each_band(lengths):
+    ends = np.cumsum([0, *lengths])
+    bands = [slice(*map(int, pair)) for pair in pairwise(ends)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adaptation, "FIRST_SET", 7)
+        patch.setattr(adaptation, "LARGEST_SET", 50)
+        learner = PhaseErrors({}, 0, np.zeros((1, int(ends[-1])), np.int16), bands)
+        parts = list(learner.sets())
+    for band, of_band in zip(bands, zip(*parts, strict=True), strict=False):
+        covered = [i for part in of_band for i in range(part.start, part.stop)]
+        assert covered == [*range(band.start, band.stop)]
 
 
 def spent(picture, rules):

@@ -77,7 +77,7 @@ def plainly(floors, before, after, gaussians, coder, truth):
     """`refine` without calibration and learner."""
     diagonal = torch.zeros(floors.shape, dtype=torch.bool)
     code = lambda kinds, probabilities, bits: coder.code(probabilities, bits)  # noqa: E731
-    sets = in_sets(slice(0, len(floors)), 16)
+    sets = zip(in_sets(slice(0, len(floors)), 16))
     return refine(floors, before, after, gaussians, diagonal, code, truth, sets, None)
 
 

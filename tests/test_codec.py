@@ -15,7 +15,7 @@ import diffcodec
 from diffcodec import bitstream
 from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageError, ModelError
 from diffcodec.imageio import metadata
-from diffcodec.quantized import adaptation, codec, refine
+from diffcodec.quantized import adaptation, codec
 
 PHOTO = Path(__file__).parent.parent / "examples" / "photo.png"
 
@@ -206,7 +206,7 @@ def test_bytes_used_are_the_fewest_that_give_a_rung(coded):
 
 def test_large_phases_go_set_by_set(monkeypatch, tiny):
     image, data = tiny
-    for module in (refine, codec):
+    for module in (codec, adaptation):
         monkeypatch.setattr(module, "LARGEST_SET", 7)
     monkeypatch.setattr(adaptation, "FIRST_SET", 7)
     sets = diffcodec.encode(image)

@@ -15,6 +15,7 @@ from diffcodec.errors import ModelError
 from diffcodec.exact import quantise as quantiser
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ExactConv, check_bound, make_exact
+from diffcodec.networks import FilmConv, NoiseNetwork
 from diffcodec.quantized import denoising, tiles
 from diffcodec.quantized import model as models
 from diffcodec.quantized.features import FEATURES, LIMIT
@@ -256,6 +257,29 @@ def test_the_exact_network_agrees_with_the_float_one():
         for one, other in zip(got.chunk(2, 1), expected.chunk(2, 1), strict=True):
             error = float((one - other).square().mean().sqrt())
             assert error < 0.05 * float(other.square().mean().sqrt()) + 1
+
+
+def test_each_step_has_a_range_of_its_own():
+    torch.manual_seed(0)
+    net = NoiseNetwork(3, 4, knots=3, widths=(16,), blocks=(2,)).requires_grad_(False)
+    for layer in net.modules():
+        if isinstance(layer, FilmConv):
+            layer.rung_bias += 0.1 * torch.randn_like(layer.rung_bias)
+    net.stem.rung_gain[1] *= 300  # beside it the activations of other steps are next to nothing
+    x = features(4, 2, 3, 16, 16)
+    met = [(row, 0) for row in (0, 1)]
+    tensors = quantiser.quantise(
+        net, lambda: [net(x, index) for index in met], lambda n: torch.full((n,), 256.0)
+    )
+    skeleton = NoiseNetwork(3, 4, knots=3, widths=(16,), blocks=(2,))
+    exact = make_exact(skeleton, tensors, 1 << 20)
+    for index in met:
+        expected = net(x, index) * 256
+        error = (exact(x, index) - expected).square().mean().sqrt()
+        assert float(error) < 0.02 * float(expected.square().mean().sqrt()) + 1
+    widest = tensors["encoder.0.0.first.multiplier"][:, 0, 0]
+    assert widest[0] != widest[1]
+    assert bool(torch.isfinite(widest).all())  # also of the step that was not met
 
 
 def test_wake_and_embeddings_have_a_row_for_every_step():

@@ -86,10 +86,10 @@ class ExactConv(nn.Module):
 
 
 class ExactSum(nn.Module):
-    """The sum of two activations of one domain, clamped."""
+    """The sum of two activations of one domain, clamped, in the place of the second."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a + b).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        return b.add_(a).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
 
 def check_bound(weight: Tensor, bias: Tensor) -> None:

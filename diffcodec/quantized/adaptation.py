@@ -6,10 +6,9 @@ coefficient's error on errors that are known already is learnt along the way (re
 squares, weighted by the information in a decision).
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from diffcodec.exact.cdf import MEAN_UNITS
 from diffcodec.quantized.chain import Selection
 from diffcodec.quantized.model import MEAN_LIMIT
-from diffcodec.quantized.refine import Conditional, Errors, in_sets
+from diffcodec.quantized.refine import Conditional, Errors, Part, in_sets
 from diffcodec.quantized.schedule import CHANNELS, PHASES, Step
 
 UNITS = 16
@@ -31,8 +30,8 @@ LIMIT = 5 * UNITS
 HIGHEST_RUNG = 4
 """Rungs above this one have too few bits to be worth the time."""
 
-FIRST_SET = 1 << 10
-"""Coefficients of a band that are coded before the first are learnt from."""
+FIRST_SET, LARGEST_SET = 1 << 11, 1 << 18
+"""Coefficients of a band that are coded before the first are learnt from; most in a later set."""
 
 _PRIOR = 100.0 * UNITS**4
 """Observations, of one deviation each, that speak for no correction."""
@@ -125,28 +124,36 @@ class PhaseErrors:
         self._features, self._bands = features, bands
         self.errors = np.zeros(bands[-1].stop, np.int16)
 
-    def sets(self) -> Iterator[slice]:
-        """The parts in which the phase is coded, each of one band."""
-        return chain.from_iterable(in_sets(band, FIRST_SET) for band in self._bands)
+    def sets(self) -> Iterator[Part]:
+        """The sets in which the phase is coded: a slice of each band."""
+        bands = (in_sets(band, FIRST_SET, LARGEST_SET) for band in self._bands)
+        return zip_longest(*bands, fillvalue=slice(0, 0))
 
-    def corrected(self, part: slice, conditional: Conditional) -> Conditional:
-        """The conditionals of a set of one band, their means moved to where errors lead."""
-        weights = self._regression(part).weights.astype(np.float32)
-        shift = weights @ self._features[:, part].astype(np.float32)
-        means = np.rint(shift * conditional.deviations() / (UNITS * WEIGHT_UNITS))
-        mean = conditional.mean + torch.from_numpy(means.astype(np.int32))
+    def corrected(self, part: Part, conditional: Conditional) -> Conditional:
+        """The conditionals of a set, their means moved to where errors lead."""
+        shifts = [
+            self._regression(band).weights.astype(np.float32)
+            @ self._features[:, some].astype(np.float32)
+            for band, some in enumerate(part)
+        ]
+        scale = conditional.deviations() / (UNITS * WEIGHT_UNITS)
+        means = np.rint(np.concatenate(shifts) * scale).astype(np.int32)
+        mean = conditional.mean + torch.from_numpy(means)
         return replace(conditional, mean=mean.clamp_(-MEAN_LIMIT, MEAN_LIMIT))
 
-    def learn(self, part: slice, conditional: Conditional, errors: Errors) -> None:
+    def learn(self, part: Part, conditional: Conditional, errors: Errors) -> None:
         """Take note of the errors that are left of a set, in units of its coefficients."""
         means = np.ldexp(errors * MEAN_UNITS, -conditional.plane.numpy())
         seen = np.rint(means * UNITS / conditional.deviations()).clip(-LIMIT, LIMIT)
-        self.errors[part] = seen
-        some = slice(part.start, part.stop, -(-len(seen) // LEARNT))
-        self._regression(part).learn(self._features[:, some], self.errors[some])
+        ends = np.cumsum([some.stop - some.start for some in part])
+        for band, (some, own) in enumerate(zip(part, np.split(seen, ends[:-1]), strict=True)):
+            if len(own):
+                self.errors[some] = own
+                spread = slice(some.start, some.stop, -(-len(own) // LEARNT))
+                told, left = self._features[:, spread], self.errors[spread]
+                self._regression(band).learn(told, left)
 
-    def _regression(self, part: slice) -> "Regression":
-        band = bisect_right(self._bands, part.start, key=lambda band: band.start) - 1
+    def _regression(self, band: int) -> "Regression":
         key = self._number, band, len(self._features)
         return self._regressions.setdefault(key, Regression(len(self._features)))
 

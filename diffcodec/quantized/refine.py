@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -44,33 +45,32 @@ class Conditional:
         """The scales, in 1/256 of the cell's width."""
         return self.table.deviations()[self.scale.numpy()]
 
-    def take(self, where: Tensor | slice) -> "Conditional":
-        """The conditionals of a subset."""
-        return Conditional(
-            self.table,
-            self.middle[where],
-            self.plane[where],
-            self.mean[where],
-            self.scale[where],
-        )
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Conditional":
+        """The conditionals of what `change` makes of their elements, a subset of them say."""
+        parts = (self.middle, self.plane, self.mean, self.scale)
+        return Conditional(self.table, *map(change, parts))
+
+
+Part = tuple[slice, ...]
+"""A set of coefficients: those of some slices, together."""
 
 
 class Learner(Protocol):
     """Corrects conditionals, a set at a time, by what it has learnt from the sets before."""
 
-    def corrected(self, part: slice, conditional: Conditional) -> Conditional:
+    def corrected(self, part: Part, conditional: Conditional) -> Conditional:
         """The conditionals of a set, better ones."""
 
-    def learn(self, part: slice, conditional: Conditional, errors: Errors) -> None:
+    def learn(self, part: Part, conditional: Conditional, errors: Errors) -> None:
         """Take the differences of a set's coefficients from their expectations."""
 
 
-def in_sets(whole: slice, first: int) -> Iterator[slice]:
-    """Parts of a slice: the first so long, each later one twice as long, up to LARGEST_SET."""
+def in_sets(whole: slice, first: int, most: int = LARGEST_SET) -> Iterator[slice]:
+    """Parts of a slice: the first so long, each later one four times as long, up to `most`."""
     start, length = whole.start, first
     while start < whole.stop:
         yield slice(start, min(start + length, whole.stop))
-        start, length = start + length, min(2 * length, LARGEST_SET)
+        start, length = start + length, min(4 * length, most)
 
 
 def refine(
@@ -81,7 +81,7 @@ def refine(
     diagonal: Tensor,
     code: Code,
     truth: Tensor | None,
-    sets: Iterable[slice],
+    sets: Iterable[Part],
     learner: Learner | None,
 ) -> tuple[Tensor, Tensor]:
     """Code coefficients from planes `before` to planes `after`; all tensors are int32 [n].
@@ -103,22 +103,27 @@ def refine(
     """
     refined, reached = floors.clone(), before.clone()
     for part in sets:
-        given, errors = conditional.take(part), None
+        take = partial(_take, part=part)
+        given, errors = conditional.each(take), None
         if learner is not None:
             given, errors = learner.corrected(part, given), np.zeros(len(given.mean), np.float32)
-        _refine_set(
-            refined[part],
-            reached[part],
-            after[part],
-            given,
-            diagonal[part],
-            code,
-            None if truth is None else truth[part],
-            errors,
-        )
+        floor, plane = take(floors), take(before)
+        known = None if truth is None else take(truth)
+        _refine_set(floor, plane, take(after), given, take(diagonal), code, known, errors)
+        _put(refined, floor, part)
+        _put(reached, plane, part)
         if learner is not None and errors is not None:
             learner.learn(part, given, errors)
     return refined, reached
+
+
+def _take(elements: Tensor, part: Part) -> Tensor:
+    return torch.cat([elements[some] for some in part])
+
+
+def _put(elements: Tensor, values: Tensor, part: Part) -> None:
+    for some, own in zip(part, values.split([s.stop - s.start for s in part]), strict=True):
+        elements[some] = own
 
 
 def _refine_set(
@@ -137,7 +142,9 @@ def _refine_set(
     """
     ended = False
     while not ended and len(active := (reached > after).nonzero()[:, 0]):
-        part = conditional if len(active) == len(floors) else conditional.take(active)
+        whole = len(active) == len(floors)
+        some = partial(torch.index_select, dim=0, index=active)
+        part = conditional if whole else conditional.each(some)
         ended = _split(floors, reached, active, part, diagonal, code, truth, errors)
 
 

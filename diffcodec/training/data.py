@@ -67,7 +67,8 @@ class Crops:
         if not self.images:
             raise ImageError(f"Training needs pictures of at least {how.size} x {how.size} pixels.")
         self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
-        self.drawings = drawings(DRAWINGS) if how.drawn else []
+        made = drawings(DRAWINGS) if how.drawn else []
+        self.drawings = [drawing.to(self.images[0].device) for drawing in made]
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """A batch uint8 [batch, 3, size, size] on the images' device."""
