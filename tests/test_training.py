@@ -48,6 +48,17 @@ def pixels(height, width, seed=0):
     return np.stack(planes).clip(0, 255).astype(np.uint8)
 
 
+def exact_tensors(net, picture):
+    """The tensors of a model file, with ranges and odds from one picture uint8 [3, H, W]."""
+    values, table = chain.analyse(picture[None]), CdfTable.gaussian()
+    run = lambda: [step_bits(net, values, rung, ALL) for rung in RUNGS]  # noqa: E731
+    return quantise(net, run, models.output_units) | {
+        "cdf": table.values,
+        "inverse_scales": table.inverse_scales,
+        "wake": wake_odds([picture]),
+    }
+
+
 def test_the_objective_is_the_length_of_the_stream(monkeypatch):
     # Calibration would better the odds of an untrained network.
     plain = lambda self, coder, group, kinds, chances, truth: coder.code(chances, truth)  # noqa: E731
@@ -60,17 +71,7 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
                 head.out.weight *= 2  # conditionals that depend on what the network sees
     crop = torch.from_numpy(pixels(64, 64))
     values = chain.analyse(crop[None])
-
-    def all_bits():
-        return {rung: step_bits(net, values, rung, ALL) for rung in RUNGS}
-
-    table = CdfTable.gaussian()
-    tensors = quantise(net, all_bits, models.output_units) | {
-        "cdf": table.values,
-        "inverse_scales": table.inverse_scales,
-        "wake": wake_odds([crop]),
-    }
-    model = models.build(tensors)
+    model = models.build(exact_tensors(net, crop))
 
     encoder, ends = RangeEncoder(), {}
     for rung in walk(model, [State.of_image(crop)], encoder):
@@ -78,7 +79,7 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
 
     # The codec spends one bit with its own odds on a level while that is all zero.
     expected, awake = dict.fromkeys(range(TOP_RUNG - 1, FINISH - 1, -1), 0.0), set()
-    bits = all_bits()
+    bits = {rung: step_bits(net, values, rung, ALL) for rung in RUNGS}
     for rung in expected:
         for level in (LOW, *range(LEVELS, 0, -1)):
             if level not in awake:
@@ -378,19 +379,7 @@ RANGE = range(0, 128, 32)
 
 
 def test_a_model_file_tells_how_deep_its_networks_are():
-    net = models.network((1, 3, 2))
-    values = chain.analyse(torch.from_numpy(pixels(32, 32))[None])
-
-    def run():
-        for rung in RUNGS:
-            step_bits(net, values, rung, ALL)
-
-    table = CdfTable.gaussian()
-    tensors = quantise(net, run, models.output_units) | {
-        "cdf": table.values,
-        "inverse_scales": table.inverse_scales,
-        "wake": wake_odds([torch.from_numpy(pixels(32, 32))]),
-    }
+    tensors = exact_tensors(models.network((1, 3, 2)), torch.from_numpy(pixels(32, 32)))
     built = models.build(tensors).network
     assert [len(expert.blocks) for expert in built.experts] == [1, 3, 2]
     lacking = {k: v for k, v in tensors.items() if not k.startswith("experts.1.blocks.1.")}
