@@ -14,15 +14,15 @@ WEIGHT_LIMIT = 127
 # How the accumulator's range is shared between the products and the bias.
 _WEIGHT_SHARE, _BIAS_SHARE = 0.7, 0.2
 
-_SAMPLES = 1 << 16  # of activations, from which a quantile is taken
+# Activations above this quantile, in the call of the step where it is largest, are clamped.
+_QUANTILE = 0.99999
+_SAMPLES = 1 << 16  # from which the quantile is taken
 
 
 def quantise(
     net: nn.Module,
     run: Callable[[], None],
     output_units: Callable[[int], Tensor],
-    *,
-    quantile: float = 0.99999,
 ) -> dict[str, Tensor]:
     """Integer tensors of every FilmConv of a network, for `exact.layers.make_exact`.
 
@@ -32,12 +32,11 @@ def quantise(
             it causes sets the scale of each domain: one for each step, or a single one if the
             network is called with positions between the rows of its tables.
         output_units: integer units per 1.0 for each channel of an output layer with that many.
-        quantile: activations above it, in the call of the step where it is largest, are clamped.
 
     Raises ModelError if a layer breaks the accumulator bound.
     """
     inputs = {domain: torch.tensor(unit) for domain, unit in UNITS.items()}
-    units = {k: v[..., None].double() for k, v in (inputs | _observe(net, run, quantile)).items()}
+    units = {k: v[..., None].double() for k, v in (inputs | _observe(net, run)).items()}
     tensors = {}
     for name, layer in net.named_modules():
         if not isinstance(layer, FilmConv):
@@ -62,7 +61,7 @@ def quantise(
 
 
 @torch.no_grad()
-def _observe(net: nn.Module, run: Callable[[], None], quantile: float) -> dict[str, Tensor]:
+def _observe(net: nn.Module, run: Callable[[], None]) -> dict[str, Tensor]:
     """Value of one integer unit in each domain of activations, float [rungs, levels]."""
     layers = [module for module in net.modules() if isinstance(module, FilmConv)]
     tables = [(layer.domain, len(layer.rung_bias), len(layer.level_bias)) for layer in layers]
@@ -75,7 +74,7 @@ def _observe(net: nn.Module, run: Callable[[], None], quantile: float) -> dict[s
             step = slice(None) if isinstance(args[1], Tensor) else args[1]
         flat = output.detach().abs().flatten()
         flat = flat[:: max(1, len(flat) // _SAMPLES)]
-        peak = flat.kthvalue(max(1, int(quantile * len(flat)))).values
+        peak = flat.kthvalue(max(1, int(_QUANTILE * len(flat)))).values
         table = peaks[str(module.domain)]
         # Of what is hardly ever active, all counts.
         table[step] = torch.maximum(table[step], peak if peak > 0 else flat.max())

@@ -14,113 +14,32 @@ from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
 from diffcodec.networks import Experts, Index
 from diffcodec.quantized import cells, chain
 from diffcodec.quantized.features import phase_features, step_features
-from diffcodec.quantized.schedule import FINISH, LEVELS, LOW, PHASES, Step
+from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, Step
 
 
 @dataclass(frozen=True)
-class CropKind:
-    """Crops of one size serve the levels at which they have enough positions.
+class Emphasis:
+    """What the bits of a batch of crops count in the loss.
 
-    They are drawn at every `every`-th step, as `training.data.Draw` says. `level_weights` multiply
-    mean bits per coefficient: a quarter from level to level would be the lossless file; `rungs`
-    has for each rung its probability of being drawn and its weight in the loss. For all but
-    thumbnails the weights favour coarse levels and high rungs, that is the prefixes, which are a
-    small part of the lossless file.
+    `levels` multiply mean bits per coefficient: a quarter from level to level would be the lossless
+    file. `rungs` has for each rung its probability of being drawn and its weight.
     """
 
-    size: int
-    batch: int
-    every: int
-    level_weights: dict[int, float]
+    levels: dict[int, float]
     rungs: dict[int, tuple[float, float]]
-    grid: int = 1
-    half_chroma: float = 0.0
-    drawn: float = 0.0
 
 
-THUMBNAIL = 32
-"""The side of the pictures that the thumbnails' model is trained on."""
-
-PICTURES = (
-    CropKind(
-        128,
-        16,
-        1,
-        {1: 1.0, 2: 0.35},
-        {
-            FINISH: (0.34, 1.0),
-            2: (0.15, 1.0),
-            3: (0.13, 1.2),
-            4: (0.11, 1.5),
-            5: (0.10, 2.0),
-            6: (0.08, 2.5),
-            7: (0.05, 3.0),
-            8: (0.03, 3.0),
-            9: (0.01, 3.0),
-        },
-        half_chroma=0.3,
-        drawn=0.06,
-    ),
-    CropKind(
-        512,
-        2,
-        2,
-        {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
-        {
-            FINISH: (0.06, 1.0),
-            2: (0.06, 1.0),
-            3: (0.08, 1.2),
-            4: (0.10, 1.5),
-            5: (0.12, 2.0),
-            6: (0.13, 2.5),
-            7: (0.13, 3.0),
-            8: (0.12, 3.0),
-            9: (0.09, 3.0),
-            10: (0.06, 3.0),
-            11: (0.03, 3.0),
-            12: (0.02, 3.0),
-        },
-        half_chroma=0.3,
-        drawn=0.06,
-    ),
-)
-"""For pictures of any size."""
-
-THUMBNAILS = (
-    CropKind(
-        THUMBNAIL,
-        128,
-        1,
-        {1: 1.0, 2: 0.33, 3: 0.1, 4: 0.04, 5: 0.02, LOW: 0.01},
-        {
-            FINISH: (0.30, 1.0),
-            2: (0.13, 1.0),
-            3: (0.12, 1.0),
-            4: (0.11, 1.0),
-            5: (0.10, 1.0),
-            6: (0.08, 1.0),
-            7: (0.06, 1.0),
-            8: (0.04, 1.0),
-            9: (0.025, 1.0),
-            10: (0.015, 1.0),
-            11: (0.01, 1.0),
-            12: (0.01, 1.0),
-        },
-        grid=THUMBNAIL,
-    ),
-)
-"""For very small pictures, of which the lossless file is all that counts."""
-
-
-def step_loss(net: Experts, kind: CropKind, crops: Tensor, generator: torch.Generator) -> Tensor:
+def step_loss(
+    net: Experts, emphasis: Emphasis, crops: Tensor, generator: torch.Generator
+) -> Tensor:
     """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
-    rungs, (odds, weights) = list(kind.rungs), zip(*kind.rungs.values(), strict=True)
+    rungs, (odds, weights) = list(emphasis.rungs), zip(*emphasis.rungs.values(), strict=True)
     drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
     total = torch.zeros((), device=crops.device)
-    bits = step_bits(net, chain.analyse(crops), rungs[drawn], list(kind.level_weights))
+    bits = step_bits(net, chain.analyse(crops), rungs[drawn], list(emphasis.levels))
     for level, coded in bits.items():
-        total = total + kind.level_weights[level] * coded.mean()
-    return total * kind.every * weights[drawn] / (odds[drawn] * len(rungs))
+        total = total + emphasis.levels[level] * coded.mean()
+    return total * weights[drawn] / (odds[drawn] * len(rungs))
 
 
 def step_bits(

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from diffcodec.networks import Experts, FilmConv
 from diffcodec.quantized import chain, model
-from diffcodec.quantized.objective import PICTURES, CropKind, step_bits
+from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import BLOCKS
 from diffcodec.training.data import load_images
+from diffcodec.training.diet import PICTURES, Diet
 from diffcodec.training.loop import load_checkpoint, train
 from diffcodec.training.tasks import ALL_LEVELS, TASKS, Codec, trained_rungs
 
@@ -34,9 +35,9 @@ class Variant(Codec):
         *,
         rate: float = Codec.rate,
         blocks: Sequence[int] = BLOCKS,
-        kinds: Sequence[CropKind] = PICTURES,
+        diet: Diet = PICTURES,
     ) -> None:
-        super().__init__(kinds, TASKS["codec"].calibration)
+        super().__init__(diet, TASKS["codec"].calibration)
         self.rate = rate
         self.network: Callable[[], Experts] = partial(model.network, blocks)
 
@@ -45,11 +46,15 @@ VARIANTS: Mapping[str, Variant] = {
     "as it is": Variant(),
     "half the rate": Variant(rate=Codec.rate / 2),
     "twice the rate": Variant(rate=Codec.rate * 2),
-    "batches of 4": Variant(kinds=[replace(PICTURES[0], batch=4), *PICTURES[1:]]),
+    "batches of 4": Variant(
+        diet=((replace(PICTURES[0][0], batch=4), PICTURES[0][1]), *PICTURES[1:])
+    ),
     "half the blocks": Variant(blocks=[depth // 2 for depth in BLOCKS]),
     "twice the blocks": Variant(blocks=[depth * 2 for depth in BLOCKS]),
-    "no drawings": Variant(kinds=[replace(kind, drawn=0.0) for kind in PICTURES]),
-    "no halved chroma": Variant(kinds=[replace(kind, half_chroma=0.0) for kind in PICTURES]),
+    "no drawings": Variant(diet=tuple((replace(draw, drawn=0.0), then) for draw, then in PICTURES)),
+    "no halved chroma": Variant(
+        diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)
+    ),
 }
 
 

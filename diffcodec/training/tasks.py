@@ -20,14 +20,7 @@ from diffcodec.gaussian.tabulate import tabulate
 from diffcodec.gaussian.times import ImportanceTimes
 from diffcodec.networks import Experts
 from diffcodec.quantized import chain, denoising, model
-from diffcodec.quantized.objective import (
-    PICTURES,
-    THUMBNAIL,
-    THUMBNAILS,
-    CropKind,
-    step_bits,
-    step_loss,
-)
+from diffcodec.quantized.objective import step_bits, step_loss
 from diffcodec.quantized.schedule import (
     FINISH,
     HIGHEST_TRAINED_RUNG,
@@ -37,6 +30,7 @@ from diffcodec.quantized.schedule import (
     TOP_RUNG,
 )
 from diffcodec.training.data import Draw
+from diffcodec.training.diet import PICTURES, THUMBNAIL, THUMBNAILS, Diet
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -85,19 +79,10 @@ class Codec:
 
     rate = 3e-3
 
-    def __init__(self, kinds: Sequence[CropKind], calibration: Draw) -> None:
-        self.kinds, self.calibration = kinds, calibration
-        self.draws: Sequence[Draw] = tuple(
-            Draw(
-                kind.size,
-                kind.batch,
-                kind.every,
-                grid=kind.grid,
-                half_chroma=kind.half_chroma,
-                drawn=kind.drawn,
-            )
-            for kind in kinds
-        )
+    def __init__(self, diet: Diet, calibration: Draw) -> None:
+        self.draws: Sequence[Draw] = tuple(draw for draw, _ in diet)
+        self.emphases = tuple(emphasis for _, emphasis in diet)
+        self.calibration = calibration
 
     def network(self) -> Experts:
         """As `Task.network`."""
@@ -105,7 +90,9 @@ class Codec:
 
     def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
-        return step_loss(net, self.kinds[draw], crops, generator)
+        # What is drawn at every n-th step counts n times.
+        every = self.draws[draw].every
+        return every * step_loss(net, self.emphases[draw], crops, generator)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
@@ -129,7 +116,7 @@ class Codec:
                 step_bits(net, values, rung, ALL_LEVELS)
 
         table = CdfTable.gaussian()
-        return quantise(net, run, model.output_units, quantile=0.999) | {
+        return quantise(net, run, model.output_units) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
             "wake": wake_odds(list(crops) if self._mosaics else images),
