@@ -73,8 +73,21 @@ class RangeEncoder:
         return 32 * words + 64 - math.log2(width)
 
     def to_bytes(self) -> bytes:
-        """The stream, most significant byte first; the zeros at its end are implied."""
-        return self._encoder.get_compressed().astype(_WORD).tobytes().rstrip(b"\0")
+        """The shortest stream that tells these bits, most significant byte first.
+
+        Any number in the last interval of the coder does; this is the one with most zeros at its
+        end, which are implied.
+        """
+        words, (lower, width) = self._encoder.pos()
+        data = self._encoder.get_compressed().astype(_WORD).tobytes().ljust(4 * (words + 2), b"\0")
+        # constriction's own choice lies above the lower edge, of which the state has the end.
+        chosen = int.from_bytes(data)
+        edge = chosen - (chosen - lower) % (1 << 64)
+        for zeros in reversed(range(8)):
+            number = -(-edge >> 8 * zeros) << 8 * zeros
+            if number < edge + width:
+                break
+        return number.to_bytes(len(data)).rstrip(b"\0")
 
 
 class RangeDecoder:
