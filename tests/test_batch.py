@@ -283,6 +283,8 @@ def test_an_interruption_leaves_whole_files_only(jobs):
         text=True,
         env=os.environ | {"PYTHONPATH": ROOT},
         start_new_session=True,  # as a terminal does: the signal goes to all of the group
+        # These tests may run in the background, where shells have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.time() + 120
     while not list(Path().glob("out/*.dfc")) and time.time() < deadline:
@@ -315,7 +317,7 @@ def encode_for_ever():
             arguments = ["encode", f"{seed}.png", "-o", "out.dfc"]
             main(arguments, standalone_mode=False)
 
-main(["encode", "0.png", "-o", "warm.dfc"], standalone_mode=False)
+main(["encode", "0.png", "-o", "out.dfc"], standalone_mode=False)
 for moment in [*sys.argv[1:], "write", "fsync", "replace"]:
     child = os.fork()
     if not child:
@@ -342,7 +344,7 @@ for moment in [*sys.argv[1:], "write", "fsync", "replace"]:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
-    print(Path("out.dfc").read_bytes().hex() if Path("out.dfc").exists() else "none")
+    print(Path("out.dfc").read_bytes().hex())
 """
 
 
@@ -361,9 +363,8 @@ def test_a_killed_encoder_leaves_no_half_file():
     assert result.returncode == 0, result.stderr
     found = [line for line in result.stdout.splitlines() if ":" not in line]
     assert len(found) == 9
-    assert set(found) - {"none"}, "some had finished a file"
     whole = {diffcodec.encode(picture(seed, (9, 8))).hex() for seed in range(3)}
-    assert set(found) <= whole | {"none"}
+    assert set(found) <= whole
 
 
 def test_what_the_codec_raises_is_an_outcome():
