@@ -29,6 +29,9 @@ TEMPLATE = Path(__file__).with_name("viewer.html")
 SIDE = 1600
 """Longest side of the pictures that are shown; larger ones are reduced."""
 
+REDUCED_QUALITY = 90
+"""WebP's quality for reduced pictures: their pixels are not the file's in any case."""
+
 FRAME_MS, LAST_MS = 400, 2000
 """How long an animation shows its frames, and the last one."""
 
@@ -98,7 +101,7 @@ def _page(shown: list[Frame], title: str) -> bytes:
             {
                 "bytes": frame.bytes,
                 "psnr": None if math.isinf(frame.psnr) else frame.psnr,  # JSON has no infinity
-                "src": _data_uri(_reduced(frame)),
+                "src": _data_uri(frame),
             }
             for frame in shown
         ],
@@ -107,20 +110,29 @@ def _page(shown: list[Frame], title: str) -> bytes:
     return text.replace("{{title}}", html.escape(title)).encode()
 
 
-def _data_uri(image: Image.Image) -> str:
-    """The picture itself, without loss: lossy WebP would halve the resolution of its colours."""
+def _data_uri(frame: Frame) -> str:
+    """The picture itself."""
     stream = io.BytesIO()
-    options: dict[str, Any] = {}
+    image, options = _reduced(frame), _webp_options(frame)
     if image.info.get("icc_profile"):
         options["icc_profile"] = image.info["icc_profile"]
-    image.save(stream, "WEBP", lossless=True, **options)
+    image.save(stream, "WEBP", **options)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _webp_options(frame: Frame) -> dict[str, Any]:
+    """Without loss, unless it is reduced: lossy WebP halves the resolution of colours."""
+    return {"quality": REDUCED_QUALITY} if _is_large(frame) else {"lossless": True}
+
+
+def _is_large(frame: Frame) -> bool:
+    return max(frame.image.size) > SIDE
 
 
 def _reduced(frame: Frame) -> Image.Image:
     """The frame's picture, no larger than SIDE."""
     image = frame.image
-    if max(image.size) > SIDE:
+    if _is_large(frame):
         image = image.copy()
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return image
@@ -131,7 +143,7 @@ def _gif(shown: list[Frame], _: str) -> bytes:
 
 
 def _webp(shown: list[Frame], _: str) -> bytes:
-    return _animation(shown, "WEBP", {"lossless": True})
+    return _animation(shown, "WEBP", _webp_options(shown[0]))
 
 
 def _animation(shown: list[Frame], format: str, options: dict[str, Any]) -> bytes:

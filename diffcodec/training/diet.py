@@ -54,7 +54,7 @@ which are a small part of the lossless file."""
 
 THUMBNAILS: Diet = (
     (
-        Draw(THUMBNAIL, 128, grid=THUMBNAIL),
+        Draw(THUMBNAIL, 32, grid=THUMBNAIL),
         Emphasis(
             {1: 1.0, 2: 0.33, 3: 0.1, 4: 0.04, 5: 0.02, LOW: 0.01},
             {
