@@ -70,7 +70,7 @@ class ExactConv(nn.Module):
         self.low, self.high = 0 if relu else -limit, limit
 
     def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
-        # The first rounding removes the error of kernels that transform (Winograd).
+        # Rounding a convolution removes the error of kernels that transform (Winograd).
         if isinstance(index, Tensor):
             y = F.conv2d(x, self.weight, None, self.stride, self.padding).round_()
             y += interpolated(self.bias[:, 0], index)[..., None, None]
@@ -80,8 +80,8 @@ class ExactConv(nn.Module):
             if self.rows:
                 y = F.linear(x, self.weight, bias)
             else:
-                y = F.conv2d(x, self.weight, bias, self.stride, self.padding)
-            y = y.round_().mul_(self.multiplier[index])
+                y = F.conv2d(x, self.weight, bias, self.stride, self.padding).round_()
+            y *= self.multiplier[index]
         return y.round_().clamp_(self.low, self.high)
 
 

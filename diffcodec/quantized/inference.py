@@ -34,8 +34,9 @@ class Told:
         width = self.stride - 2
         corner = places // width * self.stride + places % width
         offsets = torch.tensor([r * self.stride + c for r in range(3) for c in range(3)])
-        flat = self.padded.flatten(0, 1)[:, :known]
-        return flat[corner[:, None] + offsets].flatten(1).float()
+        around = (corner[:, None] + offsets).flatten()
+        flat = self.padded[..., :known].flatten(0, 1)
+        return flat.index_select(0, around).view(len(places), 9 * known).float()
 
 
 class Conditionals:
@@ -94,7 +95,8 @@ class Conditionals:
         """Outputs of a head at some positions, int16 [n, outputs]."""
         parts = []
         for some in places.split(ROWS):
+            trunk = self.trunk.index_select(0, some)  # several times faster than indexing
             around = None if told is None else told.around(some, PHASES[number].known)
-            outputs = self.model.network.head(number, self.trunk[some].float(), around, self.index)
+            outputs = self.model.network.head(number, trunk.float(), around, self.index)
             parts.append(outputs.to(torch.int16))
         return torch.cat(parts)

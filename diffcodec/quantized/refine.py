@@ -39,7 +39,8 @@ class Conditional:
     def cdf(self, double_edges: Tensor) -> Tensor:
         """2^30 times the CDF at edges that are given doubled, int32 [n]."""
         units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
-        return self.table.at(units, self.mean, self.table.inverse_scales[self.scale])
+        inverse_scale = self.table.inverse_scales.index_select(0, self.scale)
+        return self.table.at(units, self.mean, inverse_scale)
 
     def deviations(self) -> NDArray[np.float32]:
         """The scales, in 1/256 of the cell's width."""
@@ -141,17 +142,21 @@ def _refine_set(
     Adds to `errors` the differences of the coefficients from their expectations.
     """
     ended = False
-    while not ended and len(active := (reached > after).nonzero()[:, 0]):
-        whole = len(active) == len(floors)
-        some = partial(torch.index_select, dim=0, index=active)
-        part = conditional if whole else conditional.each(some)
+    while not ended and bool((going := reached > after).any()):
+        # All of them is the most frequent case by far, and needs no copies.
+        active = slice(None) if bool(going.all()) else going.nonzero()[:, 0]
+        part = conditional.each(partial(_at, active=active))
         ended = _split(floors, reached, active, part, diagonal, code, truth, errors)
+
+
+def _at(elements: Tensor, active: slice | Tensor) -> Tensor:
+    return elements[active] if isinstance(active, slice) else elements.index_select(0, active)
 
 
 def _split(
     floors: Tensor,
     reached: Tensor,
-    active: Tensor,
+    active: slice | Tensor,
     conditional: Conditional,
     diagonal: Tensor,
     code: Code,
@@ -159,8 +164,7 @@ def _split(
     errors: Errors | None,
 ) -> bool:
     """Code one plane of the active coefficients in place; whether the coder's data ended."""
-    whole_set = len(active) == len(floors)
-    floor, plane = (floors, reached - 1) if whole_set else (floors[active], reached[active] - 1)
+    floor, plane = _at(floors, active), _at(reached, active) - 1
     half = 1 << plane
     magnitude, zero = floor.abs(), floor == 0
     side = 1 - 2 * (floor < 0).int()
@@ -171,9 +175,9 @@ def _split(
     at_inner, below_split, at_split, at_outer = conditional.cdf(edges)
     upper, whole = at_outer - at_split, (at_outer - at_inner).abs()
     leaving = upper.abs() + zero * (below_split - at_inner)
-    exact = truth[active] if truth is not None else None
+    exact = None if truth is None else _at(truth, active)
     # Kinds, see calibration.KINDS.
-    kinds = diagonal[active].long()
+    kinds = _at(diagonal, active).long()
     bits = code(
         (kinds + 2 * ~zero).numpy(),
         quantise_probabilities(leaving.numpy(), whole.numpy()),
@@ -190,14 +194,16 @@ def _split(
     side[new[: len(signs)]] = 2 * torch.from_numpy(signs) - 1
     if len(signs) < len(new):
         told = int(new[len(signs)])  # the first coefficient that has left zero to a side unknown
-    where = active[:told]
+    where = slice(told) if isinstance(active, slice) else active[:told]
     floors[where] = side[:told] * (magnitude[:told] + gained[:told] * half[:told])
     reached[where] -= 1
-    if errors is not None and told == len(active):
+    whole_round = told == len(floor)
+    if errors is not None and whole_round:
         # How far the midpoint moves, in its possible steps: as seen, and as it was expected to.
         step = torch.where(zero, 3 * half - 1, half) / 2
         seen = side * torch.where(zero, gained, 2 * gained - 1)
         up, any_way = upper.float(), leaving.float()
         expected = torch.where(zero, 2 * up - any_way, side * (2 * any_way - whole))
-        errors[active.numpy()] += (step * (seen - expected / whole.clamp(min=1))).numpy()
-    return told < len(active)
+        moved = (step * (seen - expected / whole.clamp(min=1))).numpy()
+        errors[active if isinstance(active, slice) else active.numpy()] += moved
+    return not whole_round
