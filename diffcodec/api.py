@@ -93,6 +93,8 @@ def encode(
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
+    Of the smallest pictures the mirror image is tried as well, and the shorter stream taken.
+
     Args:
         image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16, or an array uint8 or uint16
             [H, W] or [H, W, C] of grey, grey and alpha, RGB or RGBA, or a DeepImage, which is
@@ -121,17 +123,13 @@ def encode(
         depth=8 * planes.itemsize,
     )
     check_size(header.width, header.height)
-    encoder = RangeEncoder()
-    parts = torch.tensor(planes.astype(np.int32)).split(_parts(mode))
-    states = [State.of_image(part, header.depth) for part in parts]
     limit = _limit(header, bpp, max_bytes)
     budget = None if limit is None else _stream_budget(header, icc, exif, limit)
-    for rung in walk(weights, states, encoder, progress or _ignore):
-        # A walk that is broken off is not whole, however short its bytes turn out.
-        if budget is not None and rung != FINISH and bytes_for(encoder.bits_used) > budget:
-            header = replace(header, lossless=False)
-            break
-    stream = encoder.to_bytes()
+    ways = [header]
+    if max(planes.shape[1:]) <= models.LARGEST_THUMBNAIL:
+        ways.append(replace(header, mirrored=True))
+    written = (_encode(weights, way, planes, budget, progress or _ignore) for way in ways)
+    header, stream = min(written, key=lambda way: (len(way[1]), way[1]))
     size = len(stream) if budget is None else min(budget, len(stream))
     if psnr is not None:
         enough = _budget_for_psnr(weights, header, stream, planes, psnr)
@@ -324,6 +322,26 @@ def _wait_for_metadata(arrival: Arrival) -> None:
         arrival.wait_for(max(file.total_bytes, len(arrival.data) + 1))
 
 
+def _encode(
+    model: Model, header: Header, planes: NDArray, budget: int | None, progress: Progress
+) -> tuple[Header, bytes]:
+    """The stream of planes [C, H, W]; a walk that leaves the budget of bytes ends early."""
+    encoder = RangeEncoder()
+    samples = torch.tensor(_mirrored(header, planes).astype(np.int32))
+    states = [State.of_image(part, header.depth) for part in samples.split(_parts(header.mode))]
+    for rung in walk(model, states, encoder, progress):
+        # A walk that is broken off is not whole, however short its bytes turn out.
+        if budget is not None and rung != FINISH and bytes_for(encoder.bits_used) > budget:
+            header = replace(header, lossless=False)
+            break
+    return header, encoder.to_bytes()
+
+
+def _mirrored(header: Header, planes: NDArray) -> NDArray:
+    """Planes [C, H, W] of the picture from those that its stream tells, or these from those."""
+    return planes[..., ::-1] if header.mirrored else planes
+
+
 def _parts(mode: str) -> list[int]:
     """Colours of the pictures that a mode is coded as: alpha is a grey picture of its own."""
     colours = 3 if mode.startswith("RGB") else 1
@@ -351,7 +369,8 @@ def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
 
 def _planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    return _samples([picture(state) for state in states], header.depth)
+    shown = _samples([picture(state) for state in states], header.depth)
+    return np.ascontiguousarray(_mirrored(header, shown))
 
 
 def _picture(file: File, planes: NDArray) -> Picture:
@@ -364,7 +383,8 @@ def _samples(parts: list[Tensor], depth: int) -> NDArray:
 
 def _checksum(header: Header, states: list[State]) -> int:
     """CRC-32 of the picture as the cells alone tell it."""
-    return zlib.crc32(_samples([plain(state) for state in states], header.depth).tobytes())
+    told = _samples([plain(state) for state in states], header.depth)
+    return zlib.crc32(_mirrored(header, told).tobytes())
 
 
 def _check(file: File, states: list[State]) -> None:

@@ -6,9 +6,9 @@ A picture:
     0       2      magic, D1 FC
     2       1      format version (high four bits) and codec (low four bits; 0: quantised process)
     3       1      flags: bits 0-1 mode (L, LA, RGB, RGBA), bit 2 lossless, bit 3 metadata follows,
-                   bit 4 samples of 16 bits
+                   bit 4 samples of 16 bits, bit 5 mirrored
     4       4      model id, the first bytes of the digest of its weights
-    8       4      CRC-32 (big-endian) of the samples that the stream tells: planes, rows, columns;
+    8       4      CRC-32 (big-endian) of the samples of the picture: planes, rows, columns;
                    16-bit samples little-endian
     12      3-15   width, height and stream length as LEB128 numbers
             ...    the stream: one range coder's words without inner lengths
@@ -60,7 +60,7 @@ MAX_HEADER = 27
 """Most bytes that a header takes."""
 
 _FIXED = 12
-_LOSSLESS, _METADATA, _DEEP = 4, 8, 16
+_LOSSLESS, _METADATA, _DEEP, _MIRRORED = 4, 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Header:
     """What the first bytes of a file say.
 
     `stream_bytes` is the length of the whole stream, whether or not the file has all of it;
-    `checksum` is the CRC-32 of the pixels that the whole stream tells, before any denoising.
+    `checksum` is the CRC-32 of the picture that the whole stream tells, before any denoising.
     """
 
     mode: str
@@ -81,6 +81,8 @@ class Header:
     has_metadata: bool
     depth: int = 8
     """Bits per sample, 8 or 16."""
+    mirrored: bool = False
+    """Whether the stream tells the picture with left and right exchanged."""
     version: int = VERSIONS[QUANTISED]
 
 
@@ -114,7 +116,7 @@ def write_header(header: Header) -> bytes:
     """The header alone."""
     flags = MODES.index(header.mode)
     flags |= header.lossless * _LOSSLESS | header.has_metadata * _METADATA
-    flags |= (header.depth == 16) * _DEEP
+    flags |= (header.depth == 16) * _DEEP | header.mirrored * _MIRRORED
     return (
         MAGIC
         + bytes([header.version << 4 | QUANTISED, flags])
@@ -162,7 +164,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     if _codec(data) != QUANTISED:
         raise FormatError("The file holds a set of pictures; diffcodec.decode_set reads it.")
     flags = data[3]
-    if flags >> 5:
+    if flags >> 6:
         raise FormatError("The file's header has flags that this version does not know.")
     try:
         width, position = _read_leb128(data, _FIXED)
@@ -182,6 +184,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
             lossless=bool(flags & _LOSSLESS),
             has_metadata=bool(flags & _METADATA),
             depth=16 if flags & _DEEP else 8,
+            mirrored=bool(flags & _MIRRORED),
             version=data[2] >> 4,
         ),
         position,

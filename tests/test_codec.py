@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 import diffcodec
-from diffcodec import bitstream
+from diffcodec import api, bitstream
 from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageError, ModelError
 from diffcodec.imageio import metadata
 from diffcodec.quantized import adaptation, codec
@@ -379,6 +379,40 @@ def test_damaged_prefixes_are_still_pictures(tiny):
         damaged = bytearray(data[: random.integers(start + 1, len(data))])
         damaged[random.integers(start, len(damaged))] ^= 1 << random.integers(8)
         assert diffcodec.decode(bytes(damaged)).size == image.size
+
+
+# --- mirror images -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"max_bytes": 60}, {"psnr": 30}])
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_a_small_picture_and_its_mirror_image_have_one_stream(mode, options):
+    image = smooth(13, 8, mode)
+    mirror = ImageOps.mirror(image)
+    files = [bitstream.read(diffcodec.encode(one, **options)) for one in (image, mirror)]
+    assert files[0].stream == files[1].stream
+    assert {file.header.mirrored for file in files} == {False, True}
+
+
+def test_of_a_mirrored_file_everything_is_the_right_way_round():
+    image = smooth(13, 8)
+    data, other = (diffcodec.encode(one) for one in (image, ImageOps.mirror(image)))
+    assert same(diffcodec.decode(data), image)
+    for length in (20, 40, 70):
+        told = diffcodec.decode(data[:length])
+        assert same(told, ImageOps.mirror(diffcodec.decode(other[:length])))
+        assert psnr(told, image) > psnr(told, ImageOps.mirror(image))
+    for one, mirrored in zip(*map(diffcodec.decode_progressive, (data, other)), strict=True):
+        assert same(one.image, ImageOps.mirror(mirrored.image))
+
+
+def test_a_larger_picture_is_tried_one_way_only(monkeypatch):
+    walks = []
+    once = api.walk
+    monkeypatch.setattr(api, "walk", lambda *args: walks.append(1) or once(*args))
+    for width in (48, 49):
+        diffcodec.encode(smooth(width, 2, "L"))
+    assert len(walks) == 2 + 1
 
 
 # --- samples, info, models -----------------------------------------------------------------------

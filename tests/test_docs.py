@@ -104,7 +104,16 @@ def test_the_container_is_as_described():
     for options, picture in (({}, image), ({"max_bytes": 60}, noise), ({}, deep)):
         data = diffcodec.encode(picture, **options)
         found, expected = names["container"](data), bitstream.read(data)
-        for key in ("depth", "mode", "width", "height", "model", "checksum", "lossless"):
+        for key in (
+            "depth",
+            "mode",
+            "width",
+            "height",
+            "model",
+            "checksum",
+            "lossless",
+            "mirrored",
+        ):
             assert found[key] == getattr(expected.header, key)
         assert found["stream"] == expected.stream
         if picture is image:
