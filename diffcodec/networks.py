@@ -2,7 +2,7 @@
 
 A trunk sees the state before a step once; a small head for each phase adds what the phases
 before it have told. Most of the trunk works at half the resolution, where a convolution costs a
-quarter and sees twice as far.
+quarter and sees twice as far; what has most of the bits ends with blocks at the full one.
 """
 
 from bisect import bisect_right
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 Index = tuple[int, int]
 """Rows of the rung and of the level in the embedding tables."""
+
+Depth = tuple[int, int]
+"""Residual blocks of a trunk at half the resolution, and at the full one."""
 
 FEATURES, PHASE, OUT = "features", "phase", ".out"
 """The domains that the network reads from outside, and the ending of those that it writes."""
@@ -108,12 +111,15 @@ Layer = Callable[..., FilmConv]
 
 
 class Block(nn.Module):
-    """A residual block of two 3x3 convolutions, without normalisation."""
+    """A residual block of two 3x3 convolutions, without normalisation.
 
-    def __init__(self, conv: Layer, width: int, domain: str, name: str) -> None:
+    With `init` 0 it is the identity at first, and can join a network that is trained already.
+    """
+
+    def __init__(self, conv: Layer, width: int, domain: str, name: str, init: float = 0.3) -> None:
         super().__init__()
         self.first = conv(width, width, 3, domain, name, relu=True)
-        self.second = conv(width, width, 3, name, domain, init=0.3)
+        self.second = conv(width, width, 3, name, domain, init=init)
         self.sum = Sum(domain)
 
     def forward(self, x: Tensor, index: Index) -> Tensor:
@@ -170,7 +176,7 @@ class StepNetwork(nn.Module):
         known: for each phase, how many channels earlier phases have told something about.
         outputs: output channels of a phase: means, then log2 scales.
         rungs, levels: sizes of the embedding tables.
-        blocks: residual blocks of the trunk.
+        blocks: residual blocks of the trunk at half the resolution, then at the full one.
     """
 
     def __init__(
@@ -181,7 +187,7 @@ class StepNetwork(nn.Module):
         *,
         rungs: int,
         levels: int,
-        blocks: int,
+        blocks: Depth,
         width: int = 64,
         half_width: int = 64,
         hidden: int = 48,
@@ -194,10 +200,12 @@ class StepNetwork(nn.Module):
         self.phase_scale = Scale(UNITS[PHASE])
         self.stem = conv(features, width, 3, FEATURES, "full", relu=True)
         self.down = conv(width, half_width, 2, "full", "half", stride=2, relu=True)
-        self.blocks = Blocks(Block(conv, half_width, "half", f"block{i}") for i in range(blocks))
+        half, full = blocks
+        self.blocks = Blocks(Block(conv, half_width, "half", f"block{i}") for i in range(half))
         self.up = conv(half_width, 4 * width, 1, "half", "full")
         self.sum = Sum("full")
         self.merge = conv(width, width, 3, "full", "trunk", relu=True)
+        self.fine = Blocks(Block(conv, width, "trunk", f"fine{i}", init=0) for i in range(full))
         self.heads = nn.ModuleList(
             Head(head, width, hidden, k, outputs, f"head{i}") for i, k in enumerate(known)
         )
@@ -208,7 +216,7 @@ class StepNetwork(nn.Module):
         full = self.stem(self.feature_scale(F.pad(features, (0, w % 2, 0, h % 2))), index)
         half = self.blocks(self.down(full, index), index)
         full = self.sum(full, F.pixel_shuffle(self.up(half, index), 2))
-        return self.merge(full, index)[..., :h, :w]
+        return self.fine(self.merge(full, index), index)[..., :h, :w]
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
         """Means and log2 scales of a phase, [N, outputs, h, w]; `known`: [N, known, h, w].

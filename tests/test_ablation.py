@@ -13,7 +13,9 @@ from diffcodec.training.ablation import VARIANTS, Variant, multiply_adds
 
 
 def test_multiplications_grow_with_the_blocks_by_what_a_block_has():
-    shallow, deep = (multiply_adds(model.network(blocks)) for blocks in ((1, 1, 1), (3, 1, 1)))
+    shallow, deep = (
+        multiply_adds(model.network(((blocks, 0), (1, 0), (1, 0)))) for blocks in (1, 3)
+    )
     # Two 3x3 convolutions of 64 channels, a quarter of the positions, levels of 1/4 to 1/4^6 of
     # the pixels (the low band is as large as the coarsest level), one rung.
     levels = sum(4.0**-level for level in range(1, 6)) + 4.0**-5
@@ -43,7 +45,8 @@ def test_variants_differ_from_the_baseline_in_one_thing():
     base = VARIANTS["as it is"]
 
     def choices(variant):
-        return [variant.rate, [len(e.blocks) for e in variant.network().experts], variant.draws]
+        depths = [(len(e.blocks), len(e.fine)) for e in variant.network().experts]
+        return [variant.rate, depths, variant.draws]
 
     for name, variant in VARIANTS.items():
         pairs = zip(choices(base), choices(variant), strict=True)

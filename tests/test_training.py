@@ -61,10 +61,10 @@ def exact_tensors(net, picture):
 
 def test_the_objective_is_the_length_of_the_stream(monkeypatch):
     # Calibration would better the odds of an untrained network.
-    plain = lambda self, coder, group, kinds, chances, truth: coder.code(chances, truth)  # noqa: E731
+    plain = lambda self, coder, group, kinds, chances, truth, prior: coder.code(chances, truth)  # noqa: E731
     monkeypatch.setattr(Calibration, "code", plain)
     torch.manual_seed(3)
-    net = models.network().requires_grad_(False)
+    net = TASKS["codec"].network().requires_grad_(False)
     with torch.no_grad():
         for expert in net.experts:
             for head in expert.heads:
@@ -119,7 +119,7 @@ def test_training_changes_the_weights_and_resumes(run, tmp_path):
     checkpoint.write_bytes((run / "run.pt").read_bytes())
     before = load_checkpoint(checkpoint)
     torch.manual_seed(0)
-    start = models.network().state_dict()
+    start = TASKS["codec"].network().state_dict()
     assert before["steps"] == 2
     assert not same_weights(before["net"], start)
 
@@ -379,9 +379,12 @@ RANGE = range(0, 128, 32)
 
 
 def test_a_model_file_tells_how_deep_its_networks_are():
-    tensors = exact_tensors(models.network((1, 3, 2)), torch.from_numpy(pixels(32, 32)))
+    tensors = exact_tensors(
+        models.network(((1, 0), (3, 2), (2, 1))), torch.from_numpy(pixels(32, 32))
+    )
     built = models.build(tensors).network
-    assert [len(expert.blocks) for expert in built.experts] == [1, 3, 2]
+    depths = [(len(expert.blocks), len(expert.fine)) for expert in built.experts]
+    assert depths == [(1, 0), (3, 2), (2, 1)]
     lacking = {k: v for k, v in tensors.items() if not k.startswith("experts.1.blocks.1.")}
     with pytest.raises(ModelError, match="lacks the layer"):
         models.build(lacking)

@@ -77,7 +77,8 @@ class CdfTable:
         """
         z = (edges - mean).clamp_(-_REACH, _REACH) * inverse_scale >> _SHIFT
         entries = z.clamp_(-_HALF, _HALF).add_(_HALF)
-        return self.values.index_select(0, entries.flatten()).view_as(z)  # faster than indexing
+        # On one thread this is faster than indexing.
+        return self.values.index_select(0, entries.flatten()).view_as(z)
 
     def deviations(self) -> NDArray[np.float32]:
         """The standard deviation that each index of a scale stands for, in units of a mean."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder, Probabilities
+from diffcodec.quantized.model import PRIOR
 from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
 KINDS = 6
@@ -24,9 +25,6 @@ _ONE = 1 << PROBABILITY_BITS
 
 _BIN = np.searchsorted(np.sort(_EDGES_1), np.arange(_ONE) / _ONE)
 """The bin of a probability in units of 1/_ONE, from version 2 on."""
-
-_PRIOR = 20.0 * _ONE
-"""Observations that each bin is taken to have agreed with its probabilities."""
 
 
 class Calibration:
@@ -48,14 +46,17 @@ class Calibration:
         kinds: NDArray[np.int64],
         probabilities: Probabilities,
         truth: Bits | None,
+        *,
+        prior: int = PRIOR,
     ) -> Bits:
         """Pass bits through the coder with corrected probabilities, and learn from them.
 
         Args: the coder; colour of the coefficients and whether this is the finish; the kind of
-        each decision, 0..KINDS-1; its probability and the true bit, as `Coder.code` takes them.
+        each decision, 0..KINDS-1; its probability and the true bit, as `Coder.code` takes them;
+        the model's prior.
         """
         counts = self._counts.setdefault(group, np.zeros((4, KINDS * _BINS)))
-        seen, expected, unseen, unexpected = counts + _PRIOR
+        seen, expected, unseen, unexpected = counts + float(prior) * _ONE
         ratio = (seen / expected) / (unseen / unexpected)
         units = probabilities * _ONE
         if self._rules.ordered:

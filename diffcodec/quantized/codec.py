@@ -106,7 +106,12 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
             after,
             conditional,
             chosen.of_channels(torch.tensor([False, False, True])),
-            partial(state.calibration.code, coder, (phase.colour, step.rung == FINISH)),
+            partial(
+                state.calibration.code,
+                coder,
+                (phase.colour, step.rung == FINISH),
+                prior=model.prior,
+            ),
             None if values is None else chosen.of_planes(values),
             learner.sets() if learner else zip(in_sets(slice(0, len(before)), LARGEST_SET)),
             learner,

@@ -95,7 +95,7 @@ class Conditionals:
         """Outputs of a head at some positions, int16 [n, outputs]."""
         parts = []
         for some in places.split(ROWS):
-            trunk = self.trunk.index_select(0, some)  # several times faster than indexing
+            trunk = self.trunk.index_select(0, some)  # faster than indexing on one thread
             around = None if told is None else told.around(some, PHASES[number].known)
             outputs = self.model.network.head(number, trunk.float(), around, self.index)
             parts.append(outputs.to(torch.int16))

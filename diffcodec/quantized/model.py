@@ -1,6 +1,7 @@
 """The integer model that the codec runs: exact network and probability tables."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,15 +20,18 @@ from diffcodec.exact.cdf import (
     CdfTable,
 )
 from diffcodec.exact.layers import make_exact
-from diffcodec.networks import Experts, StepNetwork
+from diffcodec.networks import Depth, Experts, StepNetwork
 from diffcodec.quantized.features import FEATURES
-from diffcodec.quantized.schedule import BLOCKS, EXPERTS, LOW, PHASES, TOP_RUNG
+from diffcodec.quantized.schedule import EXPERTS, LOW, PHASES, TOP_RUNG
 
 PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
 """The models for all pictures but the smallest, and for those."""
 
 LARGEST_THUMBNAIL = 48
 """Longer side, in pixels, up to which a picture is a thumbnail."""
+
+PRIOR = 20
+"""The prior of models that do not tell theirs (see `Model`)."""
 
 MEAN_LIMIT = 4 * MEAN_UNITS
 """Largest magnitude of a mean, four cells from the midpoint."""
@@ -42,16 +46,19 @@ class Model:
         table: the integer CDF.
         wake: int32 [TOP_RUNG, LOW]: chance in 2^-16 that a level which was all zero so far has
             its first significant coefficient at this rung.
+        prior: how many observations, in each bin of `Calibration`, speak for the probabilities as
+            they are.
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
     network: Experts
     table: CdfTable
     wake: Tensor
+    prior: int
     id: bytes
 
 
-def network(blocks: Sequence[int] = BLOCKS) -> Experts:
+def network(blocks: Sequence[Depth]) -> Experts:
     """The float network of the quantised process, untrained, with trunks of these depths."""
     known = [phase.known for phase in PHASES]
 
@@ -92,20 +99,22 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
         wake = tensors["wake"]
     except KeyError as error:
         raise ModelError(f"The model file lacks the table {error}.") from error
-    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW)}
+    held = {"prior": torch.tensor(PRIOR), **tensors}
+    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW), "prior": ()}
     for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
+        if tuple(held[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
     exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
-    return Model(exact, table, wake, files.model_id(tensors))
+    return Model(exact, table, wake, int(held["prior"]), files.model_id(tensors))
 
 
-def _blocks(tensors: Mapping[str, Tensor]) -> list[int]:
+def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:
     """The depths of the trunks that a model file holds; the rest of the network is always alike."""
-    names = [re.match(r"experts\.(\d+)\.blocks\.(\d+)\.", name) for name in tensors]
-    places = {(int(name[1]), int(name[2])) for name in names if name}
-    return [sum(expert == number for expert, _ in places) for number in range(len(EXPERTS))]
+    names = [re.match(r"(experts\.\d+\.(?:blocks|fine)\.)\d+\.", name) for name in tensors]
+    count = Counter(start for _, start in {(name[0], name[1]) for name in names if name})
+    prefixes = [f"experts.{number}." for number in range(len(EXPERTS))]
+    return [(count[f"{prefix}blocks."], count[f"{prefix}fine."]) for prefix in prefixes]
 
 
 def find(wanted: bytes) -> Model:

@@ -36,9 +36,6 @@ RUNGS = HIGHEST_TRAINED_RUNG - FINISH + 1
 EXPERTS = (1, 2, RUNGS - 3)
 """How many rungs each of the networks serves: the finish, the near lossless, the lossy ones."""
 
-BLOCKS = (12, 8, 4)
-"""The depths of their trunks: the finish has most of the bits, but is only one rung."""
-
 CHANNELS = 9
 """Channels of a level: HL, LH, HH of Y, then of Co, then of Cg."""
 

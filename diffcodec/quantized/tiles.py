@@ -8,7 +8,7 @@ from torch import Tensor
 TILE = 512
 """Side of a tile in positions; even, as the networks halve once."""
 
-HALO = 56
+HALO = 64
 """Reach of any of our networks and of its features; even."""
 
 

@@ -4,9 +4,8 @@
 random start on the same crops in the same order, and prints a table.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,12 +13,11 @@ import click
 import torch
 from torch import Tensor
 
-from diffcodec.networks import Experts, FilmConv
-from diffcodec.quantized import chain, model
+from diffcodec.networks import Depth, Experts, FilmConv
+from diffcodec.quantized import chain
 from diffcodec.quantized.objective import step_bits
-from diffcodec.quantized.schedule import BLOCKS
 from diffcodec.training.data import load_images
-from diffcodec.training.diet import PICTURES, Diet
+from diffcodec.training.diet import PICTURE_BLOCKS, PICTURES, Diet
 from diffcodec.training.loop import load_checkpoint, train
 from diffcodec.training.tasks import ALL_LEVELS, TASKS, Codec, trained_rungs
 
@@ -34,12 +32,11 @@ class Variant(Codec):
         self,
         *,
         rate: float = Codec.rate,
-        blocks: Sequence[int] = BLOCKS,
+        blocks: Sequence[Depth] = PICTURE_BLOCKS,
         diet: Diet = PICTURES,
     ) -> None:
-        super().__init__(diet, TASKS["codec"].calibration)
+        super().__init__(blocks, diet, TASKS["codec"].calibration)
         self.rate = rate
-        self.network: Callable[[], Experts] = partial(model.network, blocks)
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -49,8 +46,9 @@ VARIANTS: Mapping[str, Variant] = {
     "batches of 4": Variant(
         diet=((replace(PICTURES[0][0], batch=4), PICTURES[0][1]), *PICTURES[1:])
     ),
-    "half the blocks": Variant(blocks=[depth // 2 for depth in BLOCKS]),
-    "twice the blocks": Variant(blocks=[depth * 2 for depth in BLOCKS]),
+    "half the blocks": Variant(blocks=[(half // 2, full) for half, full in PICTURE_BLOCKS]),
+    "twice the blocks": Variant(blocks=[(half * 2, full) for half, full in PICTURE_BLOCKS]),
+    "a block at full resolution": Variant(blocks=[(half, 1) for half, _ in PICTURE_BLOCKS]),
     "no drawings": Variant(diet=tuple((replace(draw, drawn=0.0), then) for draw, then in PICTURES)),
     "no halved chroma": Variant(
         diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)

@@ -1,4 +1,4 @@
-"""What the networks of the codec are trained on: crops, and what the bits of each count."""
+"""The networks of the codec, and what they learn from: crops, and what the bits of each count."""
 
 from diffcodec.quantized.objective import Emphasis
 from diffcodec.quantized.schedule import FINISH, LOW
@@ -7,8 +7,15 @@ from diffcodec.training.data import Draw
 Diet = tuple[tuple[Draw, Emphasis], ...]
 """Crops of one size serve the levels at which they have enough positions."""
 
+PICTURE_BLOCKS = ((12, 0), (8, 0), (4, 0))
+"""The depths of the trunks of `schedule.EXPERTS`: the finish has most of the bits, but is only one
+rung."""
+
 THUMBNAIL = 32
 """The side of the pictures that the thumbnails' model is trained on."""
+
+THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
+"""As PICTURE_BLOCKS; so small a picture has time for blocks at full resolution."""
 
 PICTURES: Diet = (
     (

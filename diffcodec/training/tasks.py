@@ -18,7 +18,7 @@ from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
 from diffcodec.gaussian.tabulate import tabulate
 from diffcodec.gaussian.times import ImportanceTimes
-from diffcodec.networks import Experts
+from diffcodec.networks import Depth, Experts
 from diffcodec.quantized import chain, denoising, model
 from diffcodec.quantized.objective import step_bits, step_loss
 from diffcodec.quantized.schedule import (
@@ -30,7 +30,14 @@ from diffcodec.quantized.schedule import (
     TOP_RUNG,
 )
 from diffcodec.training.data import Draw
-from diffcodec.training.diet import PICTURES, THUMBNAIL, THUMBNAILS, Diet
+from diffcodec.training.diet import (
+    PICTURE_BLOCKS,
+    PICTURES,
+    THUMBNAIL,
+    THUMBNAIL_BLOCKS,
+    THUMBNAILS,
+    Diet,
+)
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -74,19 +81,23 @@ class Task(Protocol[Net]):
 class Codec:
     """The conditionals of the quantised process.
 
-    Args: the crops to learn from, and those that set the ranges.
+    Args: the depths of the trunks; the crops to learn from, and those that set the ranges; the
+    model's prior.
     """
 
     rate = 3e-3
 
-    def __init__(self, diet: Diet, calibration: Draw) -> None:
+    def __init__(
+        self, blocks: Sequence[Depth], diet: Diet, calibration: Draw, prior: int = model.PRIOR
+    ) -> None:
+        self.blocks = blocks
         self.draws: Sequence[Draw] = tuple(draw for draw, _ in diet)
         self.emphases = tuple(emphasis for _, emphasis in diet)
-        self.calibration = calibration
+        self.calibration, self.prior = calibration, prior
 
     def network(self) -> Experts:
         """As `Task.network`."""
-        return model.network()
+        return model.network(self.blocks)
 
     def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
@@ -120,6 +131,7 @@ class Codec:
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
             "wake": wake_odds(list(crops) if self._mosaics else images),
+            "prior": torch.tensor(self.prior, dtype=torch.int32),
         }
 
     @property
@@ -225,8 +237,11 @@ class Gaussian:
 
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(PICTURES, Draw(256, 8)),
-    "thumbnails": Codec(THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL)),
+    "codec": Codec(PICTURE_BLOCKS, PICTURES, Draw(256, 8)),
+    # So small a picture has few decisions to learn from.
+    "thumbnails": Codec(
+        THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
+    ),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
     "gaussian-64": Gaussian(64, mosaics=False),
