@@ -62,7 +62,8 @@ def summary(document: Document) -> str:
 
     A ratio is the median of the rounds' own ratios; in one round the codecs follow each other.
     """
-    first = document["rows"][0]["codec"]
+    names = list(dict.fromkeys(row["codec"] for row in document["rows"]))
+    first, alone = names[0], len(names) == 1
     kinds = list(dict.fromkeys((row["task"], row["state"]) for row in document["rows"]))
     lines = []
     for picture, rows in results.by("picture", document["rows"]).items():
@@ -73,22 +74,28 @@ def summary(document: Document) -> str:
                 mine, other = (_seconds(by_codec[name], kind) for name in (codec, first))
                 pairs = zip(mine, other, strict=True)
                 ratios.append(f"{median(a / b for a, b in pairs):.3g}")
-                seconds.append(f"{median(mine):.3g}")
+                middle = median(mine)
+                seconds.append(f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}")
             peaks = [
                 f"{max(row['peak_bytes'] or 0 for row in group) / 2**20:,.0f}"
                 for group in results.by("task", by_codec[codec]).values()
             ]
             size = f"{rows[0]['width']}x{rows[0]['height']}"
-            lines.append([f"{picture} ({size})", codec, *ratios, *seconds, *peaks])
+            figures = seconds if alone else ratios + seconds
+            lines.append([f"{picture} ({size})", codec, *figures, *peaks])
     states = [" ".join(kind) for kind in kinds]
-    header = ["picture", "codec", *(f"{state}, {first} = 1" for state in states)]
+    header = ["picture", "codec"]
+    if not alone:
+        header += [f"{state}, {first} = 1" for state in states]
     header += [*(f"{state}, s" for state in states), *(f"{task}, peak MiB" for task in TASKS)]
     runs = max(row["run"] for row in document["rows"])
-    return (
-        f"{results.table(header, lines)}\n\n"
-        f"Lossless; medians of {runs} runs, peers on one thread. Cold is a whole Python process, "
-        "PNG in or out; warm is the second call in one process, in memory."
-    )
+    notes = ["Lossless; " + ("one run." if runs == 1 else f"medians of {runs} runs.")]
+    if not alone:
+        notes.append("Peers run on one thread.")
+    notes.append("Cold is a whole Python process, PNG in or out.")
+    if any(state == "warm" for _, state in kinds):
+        notes.append("Warm is the second call in one process, in memory.")
+    return f"{results.table(header, lines)}\n\n{' '.join(notes)}"
 
 
 def resized(image: Image.Image, megapixels: float) -> Image.Image:
