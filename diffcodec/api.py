@@ -128,7 +128,10 @@ def encode(
     ways = [header]
     if max(planes.shape[1:]) <= models.LARGEST_THUMBNAIL:
         ways.append(replace(header, mirrored=True))
-    written = (_encode(weights, way, planes, budget, progress or _ignore) for way in ways)
+    written = (
+        _encode(weights, way, planes, budget, _part(progress or _ignore, number, len(ways)))
+        for number, way in enumerate(ways)
+    )
     header, stream = min(written, key=lambda way: (len(way[1]), way[1]))
     size = len(stream) if budget is None else min(budget, len(stream))
     if psnr is not None:
@@ -320,6 +323,11 @@ def _wait_for_metadata(arrival: Arrival) -> None:
     """Read a source up to the end of the file in it."""
     while not arrival.ended and not (file := bitstream.read(arrival.data)).complete:
         arrival.wait_for(max(file.total_bytes, len(arrival.data) + 1))
+
+
+def _part(progress: Progress, number: int, parts: int) -> Progress:
+    """The progress of one of some equal parts of the work, as that of the whole."""
+    return lambda done: progress((number + done) / parts)
 
 
 def _encode(
