@@ -62,7 +62,7 @@ def summary(document: Document) -> str:
 
     A ratio is the median of the rounds' own ratios; in one round the codecs follow each other.
     """
-    names = list(dict.fromkeys(row["codec"] for row in document["rows"]))
+    names = list(results.by("codec", document["rows"]))
     first, alone = names[0], len(names) == 1
     kinds = list(dict.fromkeys((row["task"], row["state"]) for row in document["rows"]))
     lines = []

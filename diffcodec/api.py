@@ -335,7 +335,9 @@ def _encode(
 ) -> tuple[Header, bytes]:
     """The stream of planes [C, H, W]; a walk that leaves the budget of bytes ends early."""
     encoder = RangeEncoder()
-    samples = torch.tensor(_mirrored(header, planes).astype(np.int32))
+    samples = torch.tensor(planes.astype(np.int32))
+    if header.mirrored:
+        samples = samples.flip(-1)
     states = [State.of_image(part, header.depth) for part in samples.split(_parts(header.mode))]
     for rung in walk(model, states, encoder, progress):
         # A walk that is broken off is not whole, however short its bytes turn out.
@@ -343,11 +345,6 @@ def _encode(
             header = replace(header, lossless=False)
             break
     return header, encoder.to_bytes()
-
-
-def _mirrored(header: Header, planes: NDArray) -> NDArray:
-    """Planes [C, H, W] of the picture from those that its stream tells, or these from those."""
-    return planes[..., ::-1] if header.mirrored else planes
 
 
 def _parts(mode: str) -> list[int]:
@@ -377,22 +374,23 @@ def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
 
 def _planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    shown = _samples([picture(state) for state in states], header.depth)
-    return np.ascontiguousarray(_mirrored(header, shown))
+    return _samples([picture(state) for state in states], header.depth, mirrored=header.mirrored)
 
 
 def _picture(file: File, planes: NDArray) -> Picture:
     return from_planes(file.header.mode, planes, file.icc, file.exif)
 
 
-def _samples(parts: list[Tensor], depth: int) -> NDArray:
-    return torch.cat(parts).numpy().astype(f"<u{depth // 8}")
+def _samples(parts: list[Tensor], depth: int, *, mirrored: bool = False) -> NDArray:
+    """Samples [C, H, W] of the picture; `mirrored`: the parts are of its mirror image."""
+    planes = torch.cat(parts)
+    return (planes.flip(-1) if mirrored else planes).numpy().astype(f"<u{depth // 8}")
 
 
 def _checksum(header: Header, states: list[State]) -> int:
     """CRC-32 of the picture as the cells alone tell it."""
-    told = _samples([plain(state) for state in states], header.depth)
-    return zlib.crc32(_mirrored(header, told).tobytes())
+    parts = [plain(state) for state in states]
+    return zlib.crc32(_samples(parts, header.depth, mirrored=header.mirrored).tobytes())
 
 
 def _check(file: File, states: list[State]) -> None:

@@ -2,7 +2,7 @@
 
 A trunk sees the state before a step once; a small head for each phase adds what the phases
 before it have told. Most of the trunk works at half the resolution, where a convolution costs a
-quarter and sees twice as far; what has most of the bits ends with blocks at the full one.
+quarter and sees twice as far; a trunk can end with blocks at the full one.
 """
 
 from bisect import bisect_right
