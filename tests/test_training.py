@@ -29,7 +29,7 @@ from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
 from diffcodec.training import export, graphics, train
-from diffcodec.training.data import Crops, Draw, halve_chroma, load_images
+from diffcodec.training.data import Crops, Draw, edit, halve_chroma, load_images
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, wake_odds
@@ -306,6 +306,26 @@ def test_as_many_crops_have_half_chroma_as_the_draw_says():
     assert float((roughness < 70).float().mean()) == pytest.approx(0.3, abs=0.05)
 
 
+def test_edits_narrow_every_colour_and_keep_flat_areas_flat():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 3, 16, 16), np.uint8))
+    edited = edit(noise, torch.Generator().manual_seed(0))
+    before, after = (x.float().flatten(2) for x in (noise, edited))
+    ratio = after.std(2) / before.std(2)
+    assert 0.45 < float(ratio.min()) < 0.7
+    assert 0.85 < float(ratio.max()) < 1
+    flat = edit(noise[:, :, :1, :1].expand(-1, -1, 4, 4), torch.Generator().manual_seed(0))
+    assert torch.equal(flat, flat[:, :, :1, :1].expand_as(flat))
+    assert not torch.equal(flat, noise[:, :, :1, :1].expand_as(flat))
+
+
+def test_as_many_crops_are_edited_as_the_draw_says():
+    grey = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8))
+    drawn = Crops([grey.expand(3, -1, -1)], Draw(8, 1000, edited=0.3))
+    crops = drawn.draw(torch.Generator().manual_seed(0)).float()
+    coloured = (crops[:, 0] - crops[:, 1]).flatten(1).any(1)
+    assert float(coloured.float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
 def test_kernels_take_orthogonal_steps_of_the_size_of_adams():
     net = torch.nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)
     before = [p.detach().clone() for p in net.parameters()]
@@ -388,6 +408,8 @@ def test_a_model_file_tells_how_deep_its_networks_are():
     lacking = {k: v for k, v in tensors.items() if not k.startswith("experts.1.blocks.1.")}
     with pytest.raises(ModelError, match="lacks the layer"):
         models.build(lacking)
+    with pytest.raises(ModelError, match="less than one observation"):
+        models.build(tensors | {"prior": torch.tensor(0)})
 
 
 def test_training_runs_without_the_entropy_coder():

@@ -104,6 +104,8 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     for name, shape in expected.items():
         if tuple(held[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
+    if held["prior"] < 1:
+        raise ModelError("The prior of the model file is less than one observation.")
     exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
     return Model(exact, table, wake, int(held["prior"]), files.model_id(tensors))

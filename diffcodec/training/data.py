@@ -47,6 +47,7 @@ class Draw:
         half_chroma: the share of the crops whose chroma has half its resolution, as after JPEG's
             4:2:0 or on a Photo CD.
         drawn: the share of the crops that are of drawings (`graphics`), not of the pictures.
+        edited: the share of the crops whose contrast and colours are changed after that (`edit`).
     """
 
     size: int
@@ -55,6 +56,7 @@ class Draw:
     grid: int = 1
     half_chroma: float = 0.0
     drawn: float = 0.0
+    edited: float = 0.0
 
 
 class Crops:
@@ -93,6 +95,9 @@ class Crops:
         if halved.any():
             cosited = bool(torch.randint(2, (), generator=generator))
             batch[halved] = halve_chroma(batch[halved], cosited=cosited)
+        edited = torch.rand(how.batch, generator=generator) < how.edited
+        if edited.any():
+            batch[edited] = edit(batch[edited], generator)
         return batch
 
 
@@ -115,6 +120,24 @@ def halve_chroma(pixels: Tensor, *, cosited: bool) -> Tensor:
         chroma = F.interpolate(F.avg_pool2d(chroma, 2), scale_factor=2, mode="bilinear")
     planes = torch.cat((luma, chroma), 1)
     return torch.einsum("dc,nchw->ndhw", forward.inverse(), planes).round().clamp(0, 255).byte()
+
+
+def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pixels uint8 [N, 3, H, W] with less contrast and saturation, and another balance of colours.
+
+    Everything gets smaller, by at most a half: what is stretched has gaps among its values.
+    """
+
+    def draw(low: float, high: float, colours: int = 1) -> Tensor:
+        drawn = torch.rand((len(pixels), colours, 1, 1), generator=generator)
+        return (low + (high - low) * drawn).to(pixels.device)
+
+    weights = pixels.new_tensor(_RGB_TO_YCBCR[:1], dtype=torch.float32)
+    luma = torch.einsum("dc,nchw->ndhw", weights, pixels.float())
+    duller = torch.lerp(luma, pixels.float(), draw(0.7, 1.0))
+    fixed = draw(0.0, 255.0)
+    gain = draw(0.75, 0.95) * draw(0.95, 1.05, colours=3)
+    return torch.lerp(fixed, duller, gain).round().clamp(0, 255).byte()
 
 
 _RGB_TO_YCBCR = (
