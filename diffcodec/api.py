@@ -15,13 +15,14 @@ from torch import Tensor
 
 from diffcodec import bitstream
 from diffcodec.arrival import Arrival, ArrivingDecoder
-from diffcodec.bitstream import MODES, File, Header, check_size
+from diffcodec.bitstream import EXCHANGES, GREEN, MODES, File, Header, check_size
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, bytes_for
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.exact import files
 from diffcodec.imageio import Picture, from_planes, metadata, to_pillow, to_planes
 from diffcodec.quality import plane_psnr
 from diffcodec.quantized import model as models
+from diffcodec.quantized import trial
 from diffcodec.quantized.codec import walk
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
@@ -93,7 +94,8 @@ def encode(
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
-    Of the smallest pictures the mirror image is tried as well, and the shorter stream taken.
+    Of the smallest pictures the mirror image is tried as well, and the shorter stream taken. Of
+    others a few patches tell whether two colours had better be exchanged.
 
     Args:
         image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16, or an array uint8 or uint16
@@ -125,11 +127,16 @@ def encode(
     check_size(header.width, header.height)
     limit = _limit(header, bpp, max_bytes)
     budget = None if limit is None else _stream_budget(header, icc, exif, limit)
+    samples = torch.from_numpy(planes.astype(np.int32))
     ways = [header]
     if max(planes.shape[1:]) <= models.LARGEST_THUMBNAIL:
         ways.append(replace(header, mirrored=True))
+    elif mode.startswith("RGB"):
+        greens = [_turned(samples, replace(header, green=green))[:3] for green in EXCHANGES]
+        best = trial.shortest(weights, greens, header.depth)
+        ways = [replace(header, green=EXCHANGES[best])]
     written = (
-        _encode(weights, way, planes, budget, _part(progress or _ignore, number, len(ways)))
+        _encode(weights, way, samples, budget, _part(progress or _ignore, number, len(ways)))
         for number, way in enumerate(ways)
     )
     header, stream = min(written, key=lambda way: (len(way[1]), way[1]))
@@ -303,7 +310,7 @@ def sample(
     states = [State.empty(height, width, colours) for colours in _parts(mode)]
     for _ in walk(weights, states, BitSampler(seed), progress or _ignore):
         pass
-    planes = _samples([picture(state) for state in states], DEPTH)
+    planes = _samples(torch.cat([picture(state) for state in states]), DEPTH)
     return to_pillow(from_planes(mode, planes))
 
 
@@ -331,14 +338,11 @@ def _part(progress: Progress, number: int, parts: int) -> Progress:
 
 
 def _encode(
-    model: Model, header: Header, planes: NDArray, budget: int | None, progress: Progress
+    model: Model, header: Header, samples: Tensor, budget: int | None, progress: Progress
 ) -> tuple[Header, bytes]:
-    """The stream of planes [C, H, W]; a walk that leaves the budget of bytes ends early."""
-    encoder = RangeEncoder()
-    samples = torch.tensor(planes.astype(np.int32))
-    if header.mirrored:
-        samples = samples.flip(-1)
-    states = [State.of_image(part, header.depth) for part in samples.split(_parts(header.mode))]
+    """The stream of int32 [C, H, W]; a walk that leaves the budget of bytes ends early."""
+    encoder, turned = RangeEncoder(), _turned(samples, header)
+    states = [State.of_image(part, header.depth) for part in turned.split(_parts(header.mode))]
     for rung in walk(model, states, encoder, progress):
         # A walk that is broken off is not whole, however short its bytes turn out.
         if budget is not None and rung != FINISH and bytes_for(encoder.bits_used) > budget:
@@ -374,23 +378,33 @@ def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
 
 def _planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    return _samples([picture(state) for state in states], header.depth, mirrored=header.mirrored)
+    return _samples(_turned(torch.cat([picture(state) for state in states]), header), header.depth)
 
 
 def _picture(file: File, planes: NDArray) -> Picture:
     return from_planes(file.header.mode, planes, file.icc, file.exif)
 
 
-def _samples(parts: list[Tensor], depth: int, *, mirrored: bool = False) -> NDArray:
-    """Samples [C, H, W] of the picture; `mirrored`: the parts are of its mirror image."""
-    planes = torch.cat(parts)
-    return (planes.flip(-1) if mirrored else planes).numpy().astype(f"<u{depth // 8}")
+def _turned(planes: Tensor, header: Header) -> Tensor:
+    """Planes [C, H, W] of the picture as those that the stream tells, and the other way round."""
+    if header.mirrored:
+        planes = planes.flip(-1)
+    if header.green != GREEN:
+        order = list(range(len(planes)))
+        order[GREEN], order[header.green] = header.green, GREEN
+        planes = planes[order]
+    return planes
+
+
+def _samples(planes: Tensor, depth: int) -> NDArray:
+    """Planes [C, H, W] as samples of so many bits."""
+    return planes.numpy().astype(f"<u{depth // 8}")
 
 
 def _checksum(header: Header, states: list[State]) -> int:
     """CRC-32 of the picture as the cells alone tell it."""
-    parts = [plain(state) for state in states]
-    return zlib.crc32(_samples(parts, header.depth, mirrored=header.mirrored).tobytes())
+    planes = _turned(torch.cat([plain(state) for state in states]), header)
+    return zlib.crc32(_samples(planes, header.depth).tobytes())
 
 
 def _check(file: File, states: list[State]) -> None:

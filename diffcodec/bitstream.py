@@ -6,7 +6,8 @@ A picture:
     0       2      magic, D1 FC
     2       1      format version (high four bits) and codec (low four bits; 0: quantised process)
     3       1      flags: bits 0-1 mode (L, LA, RGB, RGBA), bit 2 lossless, bit 3 metadata follows,
-                   bit 4 samples of 16 bits, bit 5 mirrored
+                   bit 4 samples of 16 bits, bit 5 mirrored,
+                   bits 6-7 the colour exchanged with green (0 none, 1 red, 2 blue)
     4       4      model id, the first bytes of the digest of its weights
     8       4      CRC-32 (big-endian) of the samples of the picture: planes, rows, columns;
                    16-bit samples little-endian
@@ -61,6 +62,12 @@ MAX_HEADER = 27
 
 _FIXED = 12
 _LOSSLESS, _METADATA, _DEEP, _MIRRORED = 4, 8, 16, 32
+_EXCHANGED = 6
+"""How far up in the flags the number of the exchange stands."""
+
+RED, GREEN, BLUE = range(3)
+EXCHANGES = (GREEN, RED, BLUE)
+"""The colours that can stand in green's place, by their number in the flags."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Header:
     """Bits per sample, 8 or 16."""
     mirrored: bool = False
     """Whether the stream tells the picture with left and right exchanged."""
+    green: int = GREEN
+    """The colour that has exchanged its place with green in the stream; GREEN: none."""
     version: int = VERSIONS[QUANTISED]
 
 
@@ -117,6 +126,7 @@ def write_header(header: Header) -> bytes:
     flags = MODES.index(header.mode)
     flags |= header.lossless * _LOSSLESS | header.has_metadata * _METADATA
     flags |= (header.depth == 16) * _DEEP | header.mirrored * _MIRRORED
+    flags |= EXCHANGES.index(header.green) << _EXCHANGED
     return (
         MAGIC
         + bytes([header.version << 4 | QUANTISED, flags])
@@ -164,7 +174,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
     if _codec(data) != QUANTISED:
         raise FormatError("The file holds a set of pictures; diffcodec.decode_set reads it.")
     flags = data[3]
-    if flags >> 6:
+    mode, exchange = MODES[flags & 3], flags >> _EXCHANGED
+    if exchange >= (len(EXCHANGES) if mode.startswith("RGB") else 1):
         raise FormatError("The file's header has flags that this version does not know.")
     try:
         width, position = _read_leb128(data, _FIXED)
@@ -175,7 +186,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     check_size(width, height)
     return (
         Header(
-            mode=MODES[flags & 3],
+            mode=mode,
             width=width,
             height=height,
             model=data[4:8],
@@ -185,6 +196,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
             has_metadata=bool(flags & _METADATA),
             depth=16 if flags & _DEEP else 8,
             mirrored=bool(flags & _MIRRORED),
+            green=EXCHANGES[exchange],
             version=data[2] >> 4,
         ),
         position,

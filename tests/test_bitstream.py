@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from diffcodec import bitstream
 from diffcodec.bitstream import (
+    EXCHANGES,
+    GREEN,
     MAX_PIXELS,
     MODES,
     Header,
@@ -35,8 +37,14 @@ HEADERS = st.builds(
     has_metadata=st.booleans(),
     depth=st.sampled_from([8, 16]),
     mirrored=st.booleans(),
+    green=st.sampled_from(EXCHANGES),
     version=st.sampled_from([1, 2]),
-).filter(lambda header: header.width * header.height <= MAX_PIXELS)
+).filter(
+    lambda header: (
+        header.width * header.height <= MAX_PIXELS
+        and (header.green == GREEN or header.mode.startswith("RGB"))
+    )
+)
 
 
 def header(**changes):
@@ -121,7 +129,7 @@ def test_random_bytes_are_refused_or_a_file(rest):
 
 def test_unknown_versions_codecs_flags_and_files_are_refused():
     data = write_header(header())
-    for place, value in ((0, 0x89), (2, 0x30), (2, 0x21), (2, 0x00), (3, 0x45), (3, 0x85)):
+    for place, value in ((0, 0x89), (2, 0x30), (2, 0x21), (2, 0x00), (3, 0x45), (3, 0xC6)):
         changed = data[:place] + bytes([value]) + data[place + 1 :]
         with pytest.raises(FormatError):
             read_header(changed)

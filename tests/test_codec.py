@@ -414,6 +414,48 @@ def test_a_larger_picture_is_tried_one_way_only(monkeypatch):
     assert len(walks) == 2 + 1
 
 
+# --- exchanged colours ---------------------------------------------------------------------------
+
+
+@pytest.fixture(params=bitstream.EXCHANGES)
+def green(request, monkeypatch):
+    """The colour that the trial puts in green's place."""
+    way = bitstream.EXCHANGES.index(request.param)
+    monkeypatch.setattr(api.trial, "shortest", lambda *args: way)
+    return request.param
+
+
+@pytest.mark.parametrize("size", [(50, 9), (3, 60)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_pictures_with_exchanged_colours_come_back(mode, size, green):
+    image = smooth(*size, mode)
+    data = diffcodec.encode(image)
+    assert bitstream.read(data).header.green == green
+    assert same(diffcodec.decode(data), image)
+    lossy = diffcodec.encode(image, max_bytes=len(data) // 2)
+    assert bitstream.read(lossy).header.green == green
+    assert psnr(diffcodec.decode(lossy), image) > 20
+
+
+def test_a_prefix_shows_exchanged_colours_in_their_places(green):
+    strong = np.zeros((12, 50, 3), np.uint8) + np.uint8([200, 120, 30])
+    strong[3:9, 20:30] = 30, 40, 180
+    data = diffcodec.encode(picture(strong))
+    for preview in list(diffcodec.decode_progressive(data))[-4:]:
+        assert psnr(preview.image, strong) > 25
+
+
+def test_colours_are_exchanged_where_that_is_shorter():
+    # Two colours are alike; luma has more of them if one stands in green's place.
+    random = np.random.default_rng(0)
+    shared, own = random.normal(128, 12, (2, 52, 40))
+    pixels = picture(np.stack([shared, own, shared], -1).clip(0, 255))
+    swapped = picture(np.asarray(pixels)[..., [1, 0, 2]])
+    files = [bitstream.read(diffcodec.encode(one)) for one in (pixels, swapped)]
+    assert files[0].header.green != files[1].header.green
+    assert files[0].stream == files[1].stream
+
+
 # --- samples, info, models -----------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ def test_the_container_is_as_described():
             "checksum",
             "lossless",
             "mirrored",
+            "green",
         ):
             assert found[key] == getattr(expected.header, key)
         assert found["stream"] == expected.stream

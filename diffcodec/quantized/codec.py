@@ -29,13 +29,18 @@ def walk(
     coder: Coder,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[int]:
-    """Take empty states of equal size down the chain; yield each rung when it is done.
+    """Take states of equal size down the chain; yield each rung when it is done.
 
-    States with `values` are encoded, others are decoded. The walk ends early where the coder's
-    data do. `progress` gets the fraction of the work that is done.
+    All are empty, or at the end of the same rung. States with `values` are encoded, others are
+    decoded. The walk ends early where the coder's data do. `progress` gets the fraction of the
+    work that is done.
     """
     geometry = states[0].geometry
-    order = steps(geometry.levels, geometry.depth)
+    order = [
+        step
+        for step in steps(geometry.levels, geometry.depth)
+        if step.rung < states[0].rungs[step.level]
+    ]
     work = list(accumulate(_work(geometry, step) for step in order))
     for step, done in zip(order, work, strict=True):
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffcodec.quantized import chain
+from diffcodec.quantized import cells, chain
 from diffcodec.quantized.adaptation import Adaptation
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
@@ -71,6 +71,16 @@ class State:
         state = cls.empty(height, width, colours, depth)
         state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth)
         return state
+
+    def advance(self, rung: int) -> None:
+        """Tell an encoder's state all that the rungs down to this one tell."""
+        assert self.values is not None
+        for level, values in self.values.items():
+            self.planes[level] = plane_tensor(rung, level, self.geometry.levels)
+            self.floors[level] = cells.floor(values, self.planes[level])
+            self.rungs[level] = rung
+            if bool(self.floors[level].any()):
+                self.awake.add(level)
 
     def phases(self) -> list[tuple[int, Phase]]:
         """The phases of a step with their numbers; grey pictures have none of colour."""
