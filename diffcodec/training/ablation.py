@@ -48,11 +48,12 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     "half the blocks": Variant(blocks=[(half // 2, full) for half, full in PICTURE_BLOCKS]),
     "twice the blocks": Variant(blocks=[(half * 2, full) for half, full in PICTURE_BLOCKS]),
-    "a block at full resolution": Variant(blocks=[(half, 1) for half, _ in PICTURE_BLOCKS]),
+    "no blocks at full resolution": Variant(blocks=[(half, 0) for half, _ in PICTURE_BLOCKS]),
     "no drawings": Variant(diet=tuple((replace(draw, drawn=0.0), then) for draw, then in PICTURES)),
     "no halved chroma": Variant(
         diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)
     ),
+    "no edits": Variant(diet=tuple((replace(draw, edited=0.0), then) for draw, then in PICTURES)),
 }
 
 

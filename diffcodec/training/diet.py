@@ -7,7 +7,7 @@ from diffcodec.training.data import Draw
 Diet = tuple[tuple[Draw, Emphasis], ...]
 """Crops of one size serve the levels at which they have enough positions."""
 
-PICTURE_BLOCKS = ((12, 0), (8, 0), (4, 0))
+PICTURE_BLOCKS = ((12, 2), (8, 2), (4, 0))
 """The depths of the trunks of `schedule.EXPERTS`: the finish has most of the bits, but is only one
 rung."""
 
@@ -19,7 +19,7 @@ THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
 
 PICTURES: Diet = (
     (
-        Draw(128, 16, half_chroma=0.3, drawn=0.06),
+        Draw(128, 16, half_chroma=0.3, drawn=0.06, edited=0.2),
         Emphasis(
             {1: 1.0, 2: 0.35},
             {
@@ -36,7 +36,7 @@ PICTURES: Diet = (
         ),
     ),
     (
-        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.06),
+        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.06, edited=0.2),
         Emphasis(
             {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
             {
