@@ -20,7 +20,7 @@ from diffcodec.quantized import denoising, tiles
 from diffcodec.quantized import model as models
 from diffcodec.quantized.features import FEATURES, LIMIT
 from diffcodec.quantized.schedule import EXPERTS, HIGHEST_TRAINED_RUNG, LOW, PHASES, RUNGS
-from diffcodec.training.diet import THUMBNAIL_BLOCKS
+from diffcodec.training.diet import BLOCKS
 
 STEP = 2, 0  # rows of the embedding tables
 
@@ -194,7 +194,7 @@ def test_a_model_without_a_tensor_or_of_another_shape_is_refused():
 def random_network(seed):
     """A float network whose every parameter counts."""
     torch.manual_seed(seed)
-    net = models.network(THUMBNAIL_BLOCKS)
+    net = models.network(BLOCKS)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith(("_bias", "_gain")):
@@ -247,7 +247,7 @@ def test_every_rung_has_the_rows_of_its_expert():
 def test_the_exact_network_agrees_with_the_float_one():
     net, x = random_network(1), features(2, 1, FEATURES, 24, 20)
     tensors = quantised(net, x)
-    exact = make_exact(models.network(THUMBNAIL_BLOCKS), tensors, models.MEAN_LIMIT)
+    exact = make_exact(models.network(BLOCKS), tensors, models.MEAN_LIMIT)
     trunk = exact.trunk(x, STEP).flatten(2)[0].T
     for number, expected in enumerate(float_outputs(net, x)):
         phase, known = PHASES[number], None

@@ -5,13 +5,13 @@ import torch
 
 from diffcodec.quantized import denoising, model, tiles
 from diffcodec.quantized.features import FEATURES
-from diffcodec.training.diet import THUMBNAIL_BLOCKS
+from diffcodec.training.diet import BLOCKS
 
 LENGTH = 256
 
 
 def trunk():
-    network = model.network(THUMBNAIL_BLOCKS).experts[0]
+    network = model.network(BLOCKS).experts[0]
     for block in network.fine:  # as it is before training, it would be the identity
         torch.nn.init.normal_(block.second.weight)
     return lambda x: network.trunk(x, (0, 0)), FEATURES

@@ -17,7 +17,7 @@ from diffcodec.networks import Depth, Experts, FilmConv
 from diffcodec.quantized import chain
 from diffcodec.quantized.objective import step_bits
 from diffcodec.training.data import load_images
-from diffcodec.training.diet import PICTURE_BLOCKS, PICTURES, Diet
+from diffcodec.training.diet import BLOCKS, PICTURES, Diet
 from diffcodec.training.loop import load_checkpoint, train
 from diffcodec.training.tasks import ALL_LEVELS, TASKS, Codec, trained_rungs
 
@@ -32,7 +32,7 @@ class Variant(Codec):
         self,
         *,
         rate: float = Codec.rate,
-        blocks: Sequence[Depth] = PICTURE_BLOCKS,
+        blocks: Sequence[Depth] = BLOCKS,
         diet: Diet = PICTURES,
     ) -> None:
         super().__init__(blocks, diet, TASKS["codec"].calibration)
@@ -46,9 +46,9 @@ VARIANTS: Mapping[str, Variant] = {
     "batches of 4": Variant(
         diet=((replace(PICTURES[0][0], batch=4), PICTURES[0][1]), *PICTURES[1:])
     ),
-    "half the blocks": Variant(blocks=[(half // 2, full) for half, full in PICTURE_BLOCKS]),
-    "twice the blocks": Variant(blocks=[(half * 2, full) for half, full in PICTURE_BLOCKS]),
-    "no blocks at full resolution": Variant(blocks=[(half, 0) for half, _ in PICTURE_BLOCKS]),
+    "half the blocks": Variant(blocks=[(half // 2, full) for half, full in BLOCKS]),
+    "twice the blocks": Variant(blocks=[(half * 2, full) for half, full in BLOCKS]),
+    "no blocks at full resolution": Variant(blocks=[(half, 0) for half, _ in BLOCKS]),
     "no drawings": Variant(diet=tuple((replace(draw, drawn=0.0), then) for draw, then in PICTURES)),
     "no halved chroma": Variant(
         diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)

@@ -7,15 +7,12 @@ from diffcodec.training.data import Draw
 Diet = tuple[tuple[Draw, Emphasis], ...]
 """Crops of one size serve the levels at which they have enough positions."""
 
-PICTURE_BLOCKS = ((12, 2), (8, 2), (4, 0))
+BLOCKS = ((12, 2), (8, 2), (4, 0))
 """The depths of the trunks of `schedule.EXPERTS`: the finish has most of the bits, but is only one
-rung."""
+rung; the lossy rungs have the fewest, and are most."""
 
 THUMBNAIL = 32
 """The side of the pictures that the thumbnails' model is trained on."""
-
-THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
-"""As PICTURE_BLOCKS; so small a picture has time for blocks at full resolution."""
 
 PICTURES: Diet = (
     (

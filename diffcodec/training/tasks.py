@@ -31,10 +31,9 @@ from diffcodec.quantized.schedule import (
 )
 from diffcodec.training.data import Draw
 from diffcodec.training.diet import (
-    PICTURE_BLOCKS,
+    BLOCKS,
     PICTURES,
     THUMBNAIL,
-    THUMBNAIL_BLOCKS,
     THUMBNAILS,
     Diet,
 )
@@ -237,11 +236,9 @@ class Gaussian:
 
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(PICTURE_BLOCKS, PICTURES, Draw(256, 8)),
+    "codec": Codec(BLOCKS, PICTURES, Draw(256, 8)),
     # So small a picture has few decisions to learn from.
-    "thumbnails": Codec(
-        THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
-    ),
+    "thumbnails": Codec(BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
     "gaussian-64": Gaussian(64, mosaics=False),
