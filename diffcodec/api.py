@@ -132,7 +132,8 @@ def encode(
     if max(planes.shape[1:]) <= models.LARGEST_THUMBNAIL:
         ways.append(replace(header, mirrored=True))
     elif mode.startswith("RGB"):
-        greens = [_turned(samples, replace(header, green=green))[:3] for green in EXCHANGES]
+        mosaic = trial.patches(samples)
+        greens = [_turned(mosaic, replace(header, green=green))[:3] for green in EXCHANGES]
         best = trial.shortest(weights, greens, header.depth)
         ways = [replace(header, green=EXCHANGES[best])]
     written = (

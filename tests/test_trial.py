@@ -33,14 +33,14 @@ def test_the_first_wins_unless_another_is_clearly_shorter():
 
 def test_patches_are_of_all_of_a_large_picture_and_a_small_one_is_tried_whole():
     numbers = torch.arange(300 * 1000, dtype=torch.int32).view(1, 300, 1000)
-    mosaic = trial._patches(numbers)
+    mosaic = trial.patches(numbers)
     assert mosaic.shape == (1, SIDE, SIDE)
     assert (int(mosaic[0, 0, 0]), int(mosaic[0, -1, -1])) == (0, 299_999)
     for patch in mosaic[0].unfold(0, trial.PATCH, trial.PATCH).unfold(1, trial.PATCH, trial.PATCH):
         assert bool((patch.diff(dim=-1) == 1).all())
         assert bool((patch.diff(dim=-2) == 1000).all())
     small = numbers[:, :SIDE, : SIDE - 3]
-    assert torch.equal(trial._patches(small), small)
+    assert torch.equal(trial.patches(small), small)
 
 
 @pytest.mark.parametrize("rung", [5, 2])

@@ -32,16 +32,12 @@ know it less, and its prefixes are not tried."""
 
 
 def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
-    """The number of the way, of integers [3, H, W] each, that seems to have the shortest file.
-
-    What counts are the last rungs of a mosaic of patches from all over the picture.
-    """
-    mosaics = [_patches(way) for way in ways]
-    details = [_detail(mosaic, depth) for mosaic in mosaics]
+    """The number of the way, of integers [3, H, W] each, that has the shortest last rungs."""
+    details = [_detail(way, depth) for way in ways]
     tried = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
     if not tried:
         return 0
-    lengths = {way: _bits(model, mosaics[way], depth) for way in [0, *tried]}
+    lengths = {way: _bits(model, ways[way], depth) for way in [0, *tried]}
     lengths[0] *= LONGEST
     return min(lengths, key=lengths.__getitem__)
 
@@ -60,8 +56,8 @@ def _bits(model: Model, planes: Tensor, depth: int) -> float:
     return encoder.bits_used
 
 
-def _patches(planes: Tensor) -> Tensor:
-    """A mosaic of evenly spread patches; all of a side that is no longer than they are."""
+def patches(planes: Tensor) -> Tensor:
+    """A mosaic of evenly spread patches of planes [C, H, W]; all of a side no longer than they."""
     rows, columns = (_spread(side) for side in planes.shape[1:])
     return planes[:, rows][:, :, columns]
 
