@@ -5,6 +5,7 @@ from make_golden import CASES, FOLDER, NEWEST, picture
 from PIL import Image
 
 import diffcodec
+from diffcodec import bitstream
 from diffcodec.bitstream import QUANTISED, VERSIONS
 from diffcodec.quantized import model
 
@@ -49,7 +50,7 @@ def test_every_version_has_its_files():
     assert [folder.name for folder in VERSION_FOLDERS] == names
 
 
-@pytest.mark.parametrize("name", ["rgb", "larger"])
+@pytest.mark.parametrize("name", ["rgb", "larger", "exchanged"])
 def test_the_newest_files_are_what_the_encoder_writes(name):
     shape, options = CASES[name]
     written = diffcodec.encode(picture(*shape), **options)
@@ -59,3 +60,8 @@ def test_the_newest_files_are_what_the_encoder_writes(name):
 def test_the_newest_files_are_of_all_the_default_models():
     used = {diffcodec.info(path.read_bytes(), rungs=False).model for path in NEWEST.glob("*.dfc")}
     assert used == {model.load(path).id.hex() for path in (model.PHOTO, model.THUMBNAIL)}
+
+
+def test_a_newest_file_has_exchanged_colours():
+    header = bitstream.read((NEWEST / "exchanged.dfc").read_bytes()).header
+    assert header.green != bitstream.GREEN
