@@ -129,7 +129,15 @@ def test_random_bytes_are_refused_or_a_file(rest):
 
 def test_unknown_versions_codecs_flags_and_files_are_refused():
     data = write_header(header())
-    for place, value in ((0, 0x89), (2, 0x30), (2, 0x21), (2, 0x00), (3, 0x45), (3, 0xC6)):
+    for place, value in (
+        (0, 0x89),
+        (2, 0x30),
+        (2, 0x21),
+        (2, 0x00),
+        (3, 0x45),
+        (3, 0x85),
+        (3, 0xC6),
+    ):
         changed = data[:place] + bytes([value]) + data[place + 1 :]
         with pytest.raises(FormatError):
             read_header(changed)
