@@ -128,14 +128,7 @@ def encode(
     limit = _limit(header, bpp, max_bytes)
     budget = None if limit is None else _stream_budget(header, icc, exif, limit)
     samples = torch.from_numpy(planes.astype(np.int32))
-    ways = [header]
-    if max(planes.shape[1:]) <= models.LARGEST_THUMBNAIL:
-        ways.append(replace(header, mirrored=True))
-    elif mode.startswith("RGB"):
-        mosaic = trial.patches(samples)
-        greens = [_turned(mosaic, replace(header, green=green))[:3] for green in EXCHANGES]
-        best = trial.shortest(weights, greens, header.depth)
-        ways = [replace(header, green=EXCHANGES[best])]
+    ways = _ways(weights, header, samples)
     written = (
         _encode(weights, way, samples, budget, _part(progress or _ignore, number, len(ways)))
         for number, way in enumerate(ways)
@@ -331,6 +324,18 @@ def _wait_for_metadata(arrival: Arrival) -> None:
     """Read a source up to the end of the file in it."""
     while not arrival.ended and not (file := bitstream.read(arrival.data)).complete:
         arrival.wait_for(max(file.total_bytes, len(arrival.data) + 1))
+
+
+def _ways(model: Model, header: Header, samples: Tensor) -> list[Header]:
+    """Headers of the ways round in which a stream of int32 [C, H, W] is written (see `encode`)."""
+    if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
+        return [header, replace(header, mirrored=True)]
+    if not header.mode.startswith("RGB"):
+        return [header]
+    mosaic = trial.patches(samples)
+    ways = [replace(header, green=green) for green in EXCHANGES]
+    best = trial.shortest(model, [_turned(mosaic, way)[:3] for way in ways], header.depth)
+    return [ways[best]]
 
 
 def _part(progress: Progress, number: int, parts: int) -> Progress:

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from diffcodec.quantized import schedule
+from diffcodec.quantized import cells, schedule
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW
 from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
@@ -163,6 +163,12 @@ def plane_tensor(rung: int, level: int, levels: int) -> Tensor:
     """Planes of a level after a rung, int32 [1, CHANNELS, 1, 1]."""
     planes = schedule.planes(rung, level, levels)
     return torch.tensor(planes, dtype=torch.int32).reshape(1, CHANNELS, 1, 1)
+
+
+def cells_at(values: Tensor, rung: int, level: int, levels: int) -> tuple[Tensor, Tensor]:
+    """Floors and planes of a level's exact coefficients int32 [N, 9, h, w] after a rung."""
+    planes = plane_tensor(rung, level, levels).to(values.device)
+    return cells.floor(values, planes), planes
 
 
 def low_plane_tensor(rung: int, level: int) -> Tensor:

@@ -94,8 +94,9 @@ def prefixes(pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
     """
     known = {}
     for level, values in chain.analyse(pictures).items():
-        planes = chain.plane_tensor(rung - (level > ahead), level, LEVELS).to(pictures.device)
-        known[level] = cells.reconstruct(cells.floor(values, planes), planes)
+        known[level] = cells.reconstruct(
+            *chain.cells_at(values, rung - (level > ahead), level, LEVELS)
+        )
     return chain.rebuild(chain.Geometry(*pictures.shape[2:]), known).float()
 
 

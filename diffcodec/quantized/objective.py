@@ -57,8 +57,7 @@ def step_bits(
     low = geometry.no_low().to(device).expand(len(values[1]), -1, -1, -1)
 
     def state(level: int, done: int) -> tuple[Tensor, Tensor]:
-        planes = chain.plane_tensor(done, level, LEVELS).to(device)
-        return cells.floor(values[level], planes), planes
+        return chain.cells_at(values[level], done, level, LEVELS)
 
     result = {}
     for level in (LOW, *range(LEVELS, min(levels) - 1, -1)):

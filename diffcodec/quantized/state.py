@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffcodec.quantized import cells, chain
+from diffcodec.quantized import chain
 from diffcodec.quantized.adaptation import Adaptation
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
@@ -76,10 +76,9 @@ class State:
         """Tell an encoder's state all that the rungs down to this one tell."""
         assert self.values is not None
         for level, values in self.values.items():
-            self.planes[level] = plane_tensor(rung, level, self.geometry.levels)
-            self.floors[level] = cells.floor(values, self.planes[level])
-            self.rungs[level] = rung
-            if bool(self.floors[level].any()):
+            floors, planes = chain.cells_at(values, rung, level, self.geometry.levels)
+            self.floors[level], self.planes[level], self.rungs[level] = floors, planes, rung
+            if bool(floors.any()):
                 self.awake.add(level)
 
     def phases(self) -> list[tuple[int, Phase]]:
