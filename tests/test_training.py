@@ -28,8 +28,16 @@ from diffcodec.quantized.codec import walk
 from diffcodec.quantized.objective import step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
-from diffcodec.training import export, graphics, train
-from diffcodec.training.data import Crops, Draw, edit, halve_chroma, load_images
+from diffcodec.training import export, graphics, loop, train
+from diffcodec.training.data import (
+    Crops,
+    Draw,
+    edit,
+    exchange,
+    halve_chroma,
+    load_images,
+    resize,
+)
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, wake_odds
@@ -133,6 +141,33 @@ def test_training_changes_the_weights_and_resumes(run, tmp_path):
     assert not same_weights(after["net"], before["net"])
     assert not same_weights(after["ema"], after["net"])
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
+    drawn, task = [], TASKS["denoiser"]
+
+    class Watched(type(task)):
+        draws = (Draw(16, 4, half_chroma=1.0, edited=1.0),)
+
+        def loss(self, net, draw, crops, generator):
+            drawn.append(crops)
+            assert torch.is_autocast_enabled("cpu")
+            return super().loss(net, draw, crops, generator)
+
+    watched = Watched()
+    monkeypatch.setattr(loop, "_cpu_has_bfloat16", lambda: True)
+    train(
+        run / "photos",
+        tmp_path / "run.pt",
+        task="watched",
+        steps=1,
+        device="cpu",
+        tasks={"watched": watched},
+    )
+    images = load_images(run / "photos", torch.device("cpu"))
+    torch.manual_seed(0)
+    whole = Crops(images, watched.draws[0]).draw(torch.Generator().manual_seed(0))
+    assert torch.equal(drawn[0], whole)
 
 
 def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
@@ -324,6 +359,44 @@ def test_as_many_crops_are_edited_as_the_draw_says():
     crops = drawn.draw(torch.Generator().manual_seed(0)).float()
     coloured = (crops[:, 0] - crops[:, 1]).flatten(1).any(1)
     assert float(coloured.float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_resized_crops_are_of_larger_and_of_smaller_parts():
+    ramp = (torch.arange(250, dtype=torch.uint8)).expand(3, 250, 250)
+    crops = Crops([ramp], Draw(64, 200, resized=0.5)).draw(torch.Generator().manual_seed(0))
+    rise = (crops[:, 0, 32].int().diff(dim=1), crops[:, 0, :, 32].int().diff(dim=1))
+    slopes = torch.stack([r[:, 8:-8].float().mean(1).abs() for r in rise]).amax(0)
+    assert float((slopes != 1).float().mean()) == pytest.approx(0.5, abs=0.1)
+    assert 0.68 < float(slopes.min()) < 0.8
+    assert 1.4 < float(slopes.max()) < 1.62
+
+
+def test_a_picture_that_is_resized_keeps_its_mean_and_its_range():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 40, 40), np.uint8))
+    for side in (28, 64):
+        resized = resize(noise, side)
+        assert resized.shape == (3, side, side)
+        assert resized.dtype == torch.uint8
+        assert float(resized.float().mean()) == pytest.approx(float(noise.float().mean()), abs=3)
+    flat = torch.full((3, 40, 40), 77, dtype=torch.uint8)
+    assert torch.equal(resize(flat, 23), flat[:, :23, :23])
+
+
+def test_the_colour_that_leaves_least_detail_takes_the_place_of_green():
+    noise, flat = (torch.from_numpy(pixels(64, 64, seed)[0]) for seed in range(2))
+    flat = torch.full_like(flat, 90)
+    alike = torch.stack((noise, noise, noise))
+    assert torch.equal(exchange(alike), alike)
+    assert torch.equal(
+        exchange(torch.stack((noise, noise, flat))), torch.stack((noise, flat, noise))
+    )
+    assert torch.equal(
+        exchange(torch.stack((flat, noise, noise))), torch.stack((noise, flat, noise))
+    )
+    odd = torch.stack((noise, noise, flat))[:, None].expand(-1, 9, -1, -1).reshape(3, 9 * 64, 64)
+    crops = Crops([odd], Draw(32, 500, exchanged=0.3)).draw(torch.Generator().manual_seed(0))
+    flat_green = (crops[:, 1] == 90).flatten(1).all(1)
+    assert float(flat_green.float().mean()) == pytest.approx(0.3, abs=0.06)
 
 
 def test_kernels_take_orthogonal_steps_of_the_size_of_adams():

@@ -33,13 +33,19 @@ know it less, and its prefixes are not tried."""
 
 def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
     """The number of the way, of integers [3, H, W] each, that has the shortest last rungs."""
-    details = [_detail(way, depth) for way in ways]
-    tried = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
+    tried = smoother(ways, depth)
     if not tried:
         return 0
     lengths = {way: _bits(model, ways[way], depth) for way in [0, *tried]}
     lengths[0] *= LONGEST
     return min(lengths, key=lengths.__getitem__)
+
+
+def smoother(ways: Sequence[Tensor], depth: int) -> list[int]:
+    """The numbers of the ways with clearly smaller details than the first, the smallest first."""
+    details = [_detail(way, depth) for way in ways]
+    clearly = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
+    return sorted(clearly, key=details.__getitem__)
 
 
 def _detail(planes: Tensor, depth: int) -> float:

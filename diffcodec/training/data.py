@@ -11,6 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffcodec.errors import ImageError
+from diffcodec.quantized.schedule import DEPTH
+from diffcodec.quantized.trial import smoother
 from diffcodec.training.graphics import drawings
 
 DRAWINGS = 64
@@ -48,6 +50,10 @@ class Draw:
             4:2:0 or on a Photo CD.
         drawn: the share of the crops that are of drawings (`graphics`), not of the pictures.
         edited: the share of the crops whose contrast and colours are changed after that (`edit`).
+        resized: the share of the crops that had another size before all this, 0.7 to 1.6 times
+            as large a side.
+        exchanged: the share of the crops in which, after all this, that colour is in green's place
+            which leaves the least detail (`exchange`).
     """
 
     size: int
@@ -57,6 +63,8 @@ class Draw:
     half_chroma: float = 0.0
     drawn: float = 0.0
     edited: float = 0.0
+    resized: float = 0.0
+    exchanged: float = 0.0
 
 
 class Crops:
@@ -79,11 +87,18 @@ class Crops:
             image = self.images[int(i)]
             if how.drawn and torch.rand((), generator=generator) < how.drawn:
                 image = self.drawings[int(torch.randint(DRAWINGS, (), generator=generator))]
+            size = how.size
+            if how.resized and torch.rand((), generator=generator) < how.resized:
+                share = float(torch.rand((), generator=generator))
+                ratio = _SMALLEST * (_LARGEST / _SMALLEST) ** share
+                size = min(round(size * ratio), *image.shape[1:])
             top, left = (
                 how.grid * int(torch.randint(places, (), generator=generator))
-                for places in ((side - how.size) // how.grid + 1 for side in image.shape[1:])
+                for places in ((side - size) // how.grid + 1 for side in image.shape[1:])
             )
-            crop = image[:, top : top + how.size, left : left + how.size]
+            crop = image[:, top : top + size, left : left + size]
+            if size != how.size:
+                crop = resize(crop, how.size)
             vertical, horizontal, transpose = torch.randint(2, (3,), generator=generator).tolist()
             if how.grid > 1:
                 vertical = transpose = False
@@ -98,7 +113,16 @@ class Crops:
         edited = torch.rand(how.batch, generator=generator) < how.edited
         if edited.any():
             batch[edited] = edit(batch[edited], generator)
+        exchanged = torch.rand(how.batch, generator=generator) < how.exchanged
+        for i in exchanged.nonzero()[:, 0].tolist():
+            batch[i] = exchange(batch[i])
         return batch
+
+
+def resize(pixels: Tensor, side: int) -> Tensor:
+    """Pixels uint8 [3, H, W] as a square of that side, by bicubic interpolation."""
+    resized = F.interpolate(pixels[None].float(), (side, side), mode="bicubic", antialias=True)
+    return resized[0].round().clamp(0, 255).byte()
 
 
 def halve_chroma(pixels: Tensor, *, cosited: bool) -> Tensor:
@@ -139,6 +163,15 @@ def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
     gain = draw(0.75, 0.95) * draw(0.95, 1.05, colours=3)
     return torch.lerp(fixed, duller, gain).round().clamp(0, 255).byte()
 
+
+def exchange(pixels: Tensor) -> Tensor:
+    """Pixels uint8 [3, H, W] with red or blue in green's place where an encoder would try that."""
+    ways = [pixels[list(order)] for order in ((0, 1, 2), (1, 0, 2), (0, 2, 1))]
+    return ways[next(iter(smoother(ways, DEPTH)), 0)]
+
+
+_SMALLEST, _LARGEST = 0.7, 1.6
+"""Sides of crops that are resized, against those that the network sees."""
 
 _RGB_TO_YCBCR = (
     (0.299, 0.587, 0.114),

@@ -7,16 +7,19 @@ from diffcodec.training.data import Draw
 Diet = tuple[tuple[Draw, Emphasis], ...]
 """Crops of one size serve the levels at which they have enough positions."""
 
-BLOCKS = ((12, 2), (8, 2), (4, 0))
+BLOCKS = ((12, 4), (8, 3), (4, 0))
 """The depths of the trunks of `schedule.EXPERTS`: the finish has most of the bits, but is only one
 rung; the lossy rungs have the fewest, and are most."""
+
+THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
+"""The same of the thumbnails' model."""
 
 THUMBNAIL = 32
 """The side of the pictures that the thumbnails' model is trained on."""
 
 PICTURES: Diet = (
     (
-        Draw(128, 16, half_chroma=0.3, drawn=0.06, edited=0.2),
+        Draw(128, 16, half_chroma=0.3, drawn=0.06, edited=0.2, resized=0.25, exchanged=0.5),
         Emphasis(
             {1: 1.0, 2: 0.35},
             {
@@ -33,7 +36,7 @@ PICTURES: Diet = (
         ),
     ),
     (
-        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.06, edited=0.2),
+        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.06, edited=0.2, resized=0.25, exchanged=0.5),
         Emphasis(
             {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
             {

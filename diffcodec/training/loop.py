@@ -61,15 +61,15 @@ def train(
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
         warm = min(1, done / WARM_UP + 1e-2)
         run.optimiser.set_rate(aim.rate * warm * (1 + math.cos(math.pi * done)) / 2)
+        # Pixels would lose bits in low precision.
+        drawn = {
+            i: crops[i].draw(run.generator)
+            for i, draw in enumerate(aim.draws)
+            if run.steps % draw.every == 0
+        }
         with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
-            loss = sum(
-                (
-                    aim.loss(run.net, i, crops[i].draw(run.generator), run.generator)
-                    for i, draw in enumerate(aim.draws)
-                    if run.steps % draw.every == 0
-                ),
-                torch.zeros((), device=place),
-            )
+            losses = (aim.loss(run.net, i, batch, run.generator) for i, batch in drawn.items())
+            loss = sum(losses, torch.zeros((), device=place))
         run.update(loss)
         now = time.monotonic()
         run.seconds, last = run.seconds + now - last, now

@@ -34,6 +34,7 @@ from diffcodec.training.diet import (
     BLOCKS,
     PICTURES,
     THUMBNAIL,
+    THUMBNAIL_BLOCKS,
     THUMBNAILS,
     Diet,
 )
@@ -238,7 +239,9 @@ class Gaussian:
 TASKS: dict[str, Task[Any]] = {
     "codec": Codec(BLOCKS, PICTURES, Draw(256, 8)),
     # So small a picture has few decisions to learn from.
-    "thumbnails": Codec(BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300),
+    "thumbnails": Codec(
+        THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
+    ),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
     "gaussian-64": Gaussian(64, mosaics=False),
