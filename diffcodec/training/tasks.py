@@ -142,7 +142,7 @@ class Codec:
 class Denoiser:
     """The denoiser of prefixes."""
 
-    draws: Sequence[Draw] = (Draw(128, 8),)
+    draws: Sequence[Draw] = (Draw(128, 8, half_chroma=0.3, resized=0.25),)
     rate = 2e-3
     calibration = Draw(256, 8)
 
