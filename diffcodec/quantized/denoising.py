@@ -25,9 +25,6 @@ UNITS_PER_CELL = 256
 LIMIT = 4 * UNITS_PER_CELL
 """Largest magnitude of a correction."""
 
-ROUGHEST_RUNG = 9
-"""Above it nothing is gained: a handful of coefficients is all that is known."""
-
 RUNG_ODDS = (0.04, 0.12, 0.17, 0.18, 0.17, 0.13, 0.08, 0.05, 0.03, 0.02, 0.01)
 """How often training draws each rung from LAST_RUNG to HIGHEST_TRAINED_RUNG."""
 
@@ -55,7 +52,7 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
     Returns: int32 [3, H, W]. What is finer or rougher than the network knows stays as it is.
     """
     deeper = depth - DEPTH
-    if not LAST_RUNG <= rung - deeper <= ROUGHEST_RUNG:
+    if not LAST_RUNG <= rung - deeper <= HIGHEST_TRAINED_RUNG:
         return pixels
     height, width = pixels.shape[1:]
     padded = F.pad(pixels[None].float(), (0, width % 2, 0, height % 2), mode="replicate")
@@ -82,8 +79,8 @@ def shuffled(correction: Tensor, rung: int) -> Tensor:
 
 
 def row(rung: int) -> int:
-    """Row of a rung in the network's tables; the rungs above the trained ones share one."""
-    return min(rung, HIGHEST_TRAINED_RUNG) - LAST_RUNG
+    """Row of a rung in the network's tables."""
+    return rung - LAST_RUNG
 
 
 def prefixes(pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
