@@ -71,7 +71,7 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
     # Calibration would better the odds of an untrained network.
     plain = lambda self, coder, group, kinds, chances, truth, prior: coder.code(chances, truth)  # noqa: E731
     monkeypatch.setattr(Calibration, "code", plain)
-    torch.manual_seed(3)
+    torch.manual_seed(0)
     net = TASKS["codec"].network().requires_grad_(False)
     with torch.no_grad():
         for expert in net.experts:

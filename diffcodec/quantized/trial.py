@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffcodec.entropy import RangeEncoder
-from diffcodec.quantized import chain
 from diffcodec.quantized.codec import walk
+from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
@@ -21,10 +21,6 @@ PATCHES, PATCH = 4, 32
 
 START = 5
 """The rung that is taken as known: those after it have most of the bits."""
-
-ROUGHEST = 0.97
-"""How large another way's details may be at most, against the first one's, to be tried at all:
-that spares five pictures in six the time."""
 
 LONGEST = 0.99
 """How long another way than the first may be at most, in the first one's length: the networks
@@ -39,18 +35,6 @@ def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
     lengths = {way: _bits(model, ways[way], depth) for way in [0, *tried]}
     lengths[0] *= LONGEST
     return min(lengths, key=lengths.__getitem__)
-
-
-def smoother(ways: Sequence[Tensor], depth: int) -> list[int]:
-    """The numbers of the ways with clearly smaller details than the first, the smallest first."""
-    details = [_detail(way, depth) for way in ways]
-    clearly = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
-    return sorted(clearly, key=details.__getitem__)
-
-
-def _detail(planes: Tensor, depth: int) -> float:
-    """Mean log2 of the finest coefficients' magnitudes."""
-    return float((1 + chain.analyse(planes[None], depth)[1].abs()).double().log2().mean())
 
 
 def _bits(model: Model, planes: Tensor, depth: int) -> float:

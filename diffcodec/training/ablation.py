@@ -54,6 +54,12 @@ VARIANTS: Mapping[str, Variant] = {
         diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)
     ),
     "no edits": Variant(diet=tuple((replace(draw, edited=0.0), then) for draw, then in PICTURES)),
+    "none resized": Variant(
+        diet=tuple((replace(draw, resized=0.0), then) for draw, then in PICTURES)
+    ),
+    "none exchanged": Variant(
+        diet=tuple((replace(draw, exchanged=0.0), then) for draw, then in PICTURES)
+    ),
 }
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffcodec.errors import ImageError
+from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.schedule import DEPTH
-from diffcodec.quantized.trial import smoother
 from diffcodec.training.graphics import drawings
 
 DRAWINGS = 64
