@@ -29,6 +29,7 @@ from diffcodec.quantized.preview import picture, plain
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.versions import RULES
+from diffcodec.transforms import exchanged
 
 Progress = Callable[[float], None]
 
@@ -396,9 +397,7 @@ def _turned(planes: Tensor, header: Header) -> Tensor:
     if header.mirrored:
         planes = planes.flip(-1)
     if header.green != GREEN:
-        order = list(range(len(planes)))
-        order[GREEN], order[header.green] = header.green, GREEN
-        planes = planes[order]
+        planes = exchanged(planes, GREEN, header.green)
     return planes
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import torch
@@ -39,6 +40,11 @@ class Variant(Codec):
         self.rate = rate
 
 
+def _pictures(**shares: Any) -> Diet:
+    """The diet of photographs with other shares of some kinds of crops."""
+    return tuple((replace(draw, **shares), emphasis) for draw, emphasis in PICTURES)
+
+
 VARIANTS: Mapping[str, Variant] = {
     "as it is": Variant(),
     "half the rate": Variant(rate=Codec.rate / 2),
@@ -49,17 +55,11 @@ VARIANTS: Mapping[str, Variant] = {
     "half the blocks": Variant(blocks=[(half // 2, full) for half, full in BLOCKS]),
     "twice the blocks": Variant(blocks=[(half * 2, full) for half, full in BLOCKS]),
     "no blocks at full resolution": Variant(blocks=[(half, 0) for half, _ in BLOCKS]),
-    "no drawings": Variant(diet=tuple((replace(draw, drawn=0.0), then) for draw, then in PICTURES)),
-    "no halved chroma": Variant(
-        diet=tuple((replace(draw, half_chroma=0.0), then) for draw, then in PICTURES)
-    ),
-    "no edits": Variant(diet=tuple((replace(draw, edited=0.0), then) for draw, then in PICTURES)),
-    "none resized": Variant(
-        diet=tuple((replace(draw, resized=0.0), then) for draw, then in PICTURES)
-    ),
-    "none exchanged": Variant(
-        diet=tuple((replace(draw, exchanged=0.0), then) for draw, then in PICTURES)
-    ),
+    "no drawings": Variant(diet=_pictures(drawn=0.0)),
+    "no halved chroma": Variant(diet=_pictures(half_chroma=0.0)),
+    "no edits": Variant(diet=_pictures(edited=0.0)),
+    "none resized": Variant(diet=_pictures(resized=0.0)),
+    "none exchanged": Variant(diet=_pictures(exchanged=0.0)),
 }
 
 

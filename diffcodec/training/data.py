@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from diffcodec.bitstream import EXCHANGES, GREEN
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.training.graphics import drawings
+from diffcodec.transforms import exchanged
 
 DRAWINGS = 64
 """How many drawings there are."""
@@ -113,8 +115,8 @@ class Crops:
         edited = torch.rand(how.batch, generator=generator) < how.edited
         if edited.any():
             batch[edited] = edit(batch[edited], generator)
-        exchanged = torch.rand(how.batch, generator=generator) < how.exchanged
-        for i in exchanged.nonzero()[:, 0].tolist():
+        chosen = torch.rand(how.batch, generator=generator) < how.exchanged
+        for i in chosen.nonzero()[:, 0].tolist():
             batch[i] = exchange(batch[i])
         return batch
 
@@ -166,8 +168,8 @@ def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def exchange(pixels: Tensor) -> Tensor:
     """Pixels uint8 [3, H, W] with red or blue in green's place where an encoder would try that."""
-    ways = [pixels[list(order)] for order in ((0, 1, 2), (1, 0, 2), (0, 2, 1))]
-    return ways[next(iter(smoother(ways, DEPTH)), 0)]
+    ways = [exchanged(pixels, GREEN, colour) for colour in EXCHANGES]
+    return ways[[*smoother(ways, DEPTH), 0][0]]
 
 
 _SMALLEST, _LARGEST = 0.7, 1.6

@@ -1,4 +1,4 @@
-"""The reversible colour transform YCoCg-R (Malvar and Sullivan, 2003)."""
+"""The reversible colour transform YCoCg-R (Malvar and Sullivan, 2003), and colours exchanged."""
 
 import torch
 from torch import Tensor
@@ -23,3 +23,10 @@ def ycocg_to_rgb(ycocg: Tensor) -> Tensor:
     mid = luma - (cg >> 1)
     blue = mid - (co >> 1)
     return torch.stack((blue + co, cg + mid, blue), -3)
+
+
+def exchanged(planes: Tensor, one: int, other: int) -> Tensor:
+    """Planes [C, H, W] with two of them in each other's place."""
+    order = list(range(len(planes)))
+    order[one], order[other] = other, one
+    return planes[order]
