@@ -17,7 +17,7 @@ from diffcodec.quantized.schedule import DEPTH
 from diffcodec.training.graphics import drawings
 from diffcodec.transforms import exchanged
 
-DRAWINGS = 64
+DRAWINGS = 128
 """How many drawings there are."""
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}

@@ -1,10 +1,11 @@
-"""Drawn pictures: flat colours, edges and letters, of which photographs have few."""
+"""Drawn pictures: flat colours, edges, letters and dots, of which photographs have few."""
 
 import string
 from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -35,7 +36,39 @@ def _drawing(random: np.random.Generator) -> Image.Image:
     for _ in range(int(random.integers(5, 80))):
         _element(draw, random, palette, scale)
     turned = image.rotate(float(random.uniform(0, 90))) if random.random() < 0.2 else image
-    return turned.reduce(scale)
+    finished = turned.reduce(scale)
+    match int(random.integers(10)):
+        case 0 | 1:
+            return _dithered(finished, random)
+        case 2:
+            palette = finished.quantize(int(random.integers(4, 65)))
+            dots = Image.Dither.FLOYDSTEINBERG
+            return _shaded(finished, random).quantize(palette=palette, dither=dots).convert("RGB")
+        case _:
+            return finished
+
+
+def _shaded(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """The picture, brighter to one side."""
+    return Image.fromarray(_shades(image, random).round().clip(0, 255).astype(np.uint8))
+
+
+def _dithered(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """The shaded picture in few shades, between which a pattern of dots (Bayer, 1973) mediates."""
+    pattern = np.zeros((1, 1))
+    for _ in range(int(random.integers(1, 4))):
+        pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])
+    thresholds = np.tile((pattern + 0.5) / pattern.size, [SIDE // len(pattern)] * 2)[..., None]
+    step = 2 ** int(random.integers(0, 6)) if random.random() < 0.5 else 1
+    shades = np.floor(_shades(image, random) / step + thresholds) * step
+    return Image.fromarray(shades.clip(0, 255).astype(np.uint8))
+
+
+def _shades(image: Image.Image, random: np.random.Generator) -> NDArray[np.float64]:
+    """The picture, brighter to one side, float [SIDE, SIDE, 3]."""
+    down, right = random.uniform(-1, 1, 2) * np.exp(random.uniform(0, np.log(64)))
+    ramp = np.linspace(0, down, SIDE)[:, None] + np.linspace(0, right, SIDE)
+    return np.asarray(image) + ramp[..., None] * random.uniform(0.5, 1, 3) + random.random(3)
 
 
 def _element(
@@ -44,13 +77,13 @@ def _element(
     palette: list[tuple[int, ...]],
     scale: int,
 ) -> None:
-    """A shape, a line or a line of text, somewhere."""
+    """A shape, a line, a curve, a row of bars or some text, somewhere."""
     side = SIDE * scale
     x, y = (int(v) for v in random.integers(-side // 8, side, 2))
     width, height = (int(v) for v in np.exp(random.uniform(0, np.log(side / 2), 2)))
     colour, edge = (palette[int(i)] for i in random.integers(len(palette), size=2))
     box, thick = (x, y, x + width, y + height), int(random.integers(0, 4)) * scale
-    match int(random.integers(6)):
+    match int(random.integers(8)):
         case 0:
             draw.rectangle(box, colour, edge, thick)
         case 1:
@@ -60,7 +93,17 @@ def _element(
         case 3:
             corners = random.integers(0, side // 3, (int(random.integers(3, 7)), 2))
             draw.polygon([(x + int(a), y + int(b)) for a, b in corners], colour, edge)
+        case 4:
+            across = np.linspace(x, x + width, int(random.integers(3, 60)))
+            along = y + height * np.cumsum(random.normal(0, 0.2, len(across)))
+            draw.line(list(zip(across, along, strict=True)), colour, max(1, thick))
+        case 5:
+            pitch = max(2, int(width * random.uniform(0.1, 2)))
+            for start in range(x, side, pitch)[: int(random.integers(3, 30))]:
+                top = y + int(height * random.random()) if random.random() < 0.5 else y
+                draw.rectangle((start, top, start + width // 2, y + height), colour, edge, thick)
         case _:
-            letters = random.choice(list(string.printable[:94] + " " * 12), random.integers(3, 60))
+            length = int(random.integers(3, 60)) * (8 if random.random() < 0.2 else 1)
+            letters = random.choice(list(string.printable[:94] + " " * 12 + "\n" * 2), length)
             font = ImageFont.load_default(float(random.integers(9, 40) * scale))
             draw.text((x, y), "".join(letters), colour, font)
