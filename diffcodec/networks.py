@@ -270,7 +270,7 @@ class Denoiser(nn.Module):
     It works at half the resolution, with four pixels of three colours as twelve channels.
     """
 
-    def __init__(self, *, rungs: int, width: int = 64, blocks: int = 8) -> None:
+    def __init__(self, *, rungs: int, width: int = 96, blocks: int = 12) -> None:
         super().__init__()
         conv = partial(FilmConv, rungs=rungs, levels=1)
         self.scale = Scale(UNITS[FEATURES])

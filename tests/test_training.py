@@ -25,7 +25,7 @@ from diffcodec.quantized import chain, denoising
 from diffcodec.quantized import model as models
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.codec import walk
-from diffcodec.quantized.objective import step_bits
+from diffcodec.quantized.objective import gaussian_bits, step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
 from diffcodec.training import export, graphics, loop, train
@@ -95,7 +95,7 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
                 chance = int(model.wake[rung, level - 1]) / (1 << 16)
                 expected[rung] -= math.log2(chance if wakes else 1 - chance)
                 awake |= {level} if wakes else set()
-            if level in awake:
+            if level in awake and level in bits[rung]:
                 expected[rung] += float(bits[rung][level].sum())
 
     assert ends[FINISH] == pytest.approx(sum(expected.values()), rel=0.015)
@@ -103,6 +103,26 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
     for rung, end in ends.items():
         assert end - before == pytest.approx(expected[rung], rel=0.05, abs=16)
         before = end
+
+
+def test_a_mean_however_far_leaves_bits_finite():
+    floors, old = torch.zeros(4, dtype=torch.int32), torch.full((4,), 3, dtype=torch.int32)
+    refined, new = torch.tensor([-4, 0, 4, 0], dtype=torch.int32), old - 1
+    means = torch.tensor([1e9, -1e9, 1e20, 30.0])
+    bits = gaussian_bits(means, torch.full((4,), -5.0), floors, old, refined, new)
+    assert bits.isfinite().all()
+    assert (bits >= 0).all()
+
+
+def test_what_is_exact_already_has_no_bits():
+    net = TASKS["codec"].network()
+    values = chain.analyse(torch.from_numpy(pixels(64, 64))[None])
+    with torch.no_grad():
+        counted = step_bits(net, values, FINISH, ALL)
+    assert 1 in counted
+    for level in set(ALL) - set(counted):
+        assert torch.equal(*(chain.cells_at(values[level], r, level, LEVELS)[1] for r in (2, 1)))
+    assert LOW not in counted
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
 from diffcodec.networks import Experts, Index
 from diffcodec.quantized import cells, chain
 from diffcodec.quantized.features import phase_features, step_features
-from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, Step
+from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, Step, planes
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def step_loss(
 def step_bits(
     net: Experts, values: dict[int, Tensor], rung: int, levels: list[int]
 ) -> dict[int, Tensor]:
-    """Bits of each coefficient of some levels in one rung.
+    """Bits of each coefficient of those of some levels that one rung refines.
 
     Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
     levels.
@@ -59,10 +59,13 @@ def step_bits(
     def state(level: int, done: int) -> tuple[Tensor, Tensor]:
         return chain.cells_at(values[level], done, level, LEVELS)
 
+    def refines(level: int) -> bool:  # what is exact already would train nothing
+        return planes(rung, level, LEVELS) != planes(before, level, LEVELS)
+
     result = {}
     for level in (LOW, *range(LEVELS, min(levels) - 1, -1)):
         refined, new = state(level, rung)
-        if level in levels:
+        if level in levels and refines(level):
             floors, old = state(level, before)
             finer = geometry.finer(level)
             features = step_features(
@@ -124,4 +127,5 @@ def _mass(
     a = ((low - middle) / unit - mean) * inverse_scale
     b = ((high - middle) / unit - mean) * inverse_scale
     core = torch.erf(b * math.sqrt(0.5)) - torch.erf(a * math.sqrt(0.5))
-    return 0.5 * core + TAIL * (b - a)
+    # Of a mean far away, b - a would have nothing left.
+    return 0.5 * core + TAIL * ((high - low) / unit * inverse_scale)

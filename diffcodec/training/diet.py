@@ -19,24 +19,24 @@ THUMBNAIL = 32
 
 PICTURES: Diet = (
     (
-        Draw(128, 16, half_chroma=0.3, drawn=0.06, edited=0.2, resized=0.25, exchanged=0.5),
+        Draw(128, 16, half_chroma=0.3, drawn=0.1, edited=0.2, resized=0.25, exchanged=0.5),
         Emphasis(
             {1: 1.0, 2: 0.35},
             {
-                FINISH: (0.34, 1.0),
-                2: (0.15, 1.0),
-                3: (0.13, 1.2),
+                FINISH: (0.36, 1.0),
+                2: (0.17, 1.0),
+                3: (0.15, 1.2),
                 4: (0.11, 1.5),
-                5: (0.10, 2.0),
-                6: (0.08, 2.5),
-                7: (0.05, 3.0),
-                8: (0.03, 3.0),
+                5: (0.08, 2.0),
+                6: (0.06, 2.5),
+                7: (0.04, 3.0),
+                8: (0.02, 3.0),
                 9: (0.01, 3.0),
             },
         ),
     ),
     (
-        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.06, edited=0.2, resized=0.25, exchanged=0.5),
+        Draw(512, 2, every=2, half_chroma=0.3, drawn=0.1, edited=0.2, resized=0.25, exchanged=0.5),
         Emphasis(
             {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
             {

@@ -41,9 +41,8 @@ def _drawing(random: np.random.Generator) -> Image.Image:
         case 0 | 1:
             return _dithered(finished, random)
         case 2:
-            palette = finished.quantize(int(random.integers(4, 65)))
-            dots = Image.Dither.FLOYDSTEINBERG
-            return _shaded(finished, random).quantize(palette=palette, dither=dots).convert("RGB")
+            few, dots = finished.quantize(int(random.integers(4, 65))), Image.Dither.FLOYDSTEINBERG
+            return _shaded(finished, random).quantize(palette=few, dither=dots).convert("RGB")
         case _:
             return finished
 
