@@ -49,7 +49,7 @@ def step_bits(
 
     Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
     levels.
-    Returns: for each level float32 [N, 9, h, w].
+    Returns: for each of those levels float32 [N, 9, h, w].
     """
     device = values[1].device
     before = rung + 1

@@ -42,14 +42,10 @@ def _drawing(random: np.random.Generator) -> Image.Image:
             return _dithered(finished, random)
         case 2:
             few, dots = finished.quantize(int(random.integers(4, 65))), Image.Dither.FLOYDSTEINBERG
-            return _shaded(finished, random).quantize(palette=few, dither=dots).convert("RGB")
+            shaded = _image(_shades(finished, random).round())
+            return shaded.quantize(palette=few, dither=dots).convert("RGB")
         case _:
             return finished
-
-
-def _shaded(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    """The picture, brighter to one side."""
-    return Image.fromarray(_shades(image, random).round().clip(0, 255).astype(np.uint8))
 
 
 def _dithered(image: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -59,7 +55,11 @@ def _dithered(image: Image.Image, random: np.random.Generator) -> Image.Image:
         pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])
     thresholds = np.tile((pattern + 0.5) / pattern.size, [SIDE // len(pattern)] * 2)[..., None]
     step = 2 ** int(random.integers(0, 6)) if random.random() < 0.5 else 1
-    shades = np.floor(_shades(image, random) / step + thresholds) * step
+    return _image(np.floor(_shades(image, random) / step + thresholds) * step)
+
+
+def _image(shades: NDArray[np.float64]) -> Image.Image:
+    """Whole shades as a picture, clipped to its range."""
     return Image.fromarray(shades.clip(0, 255).astype(np.uint8))
 
 
