@@ -211,8 +211,9 @@ def _read(
     decoder: Coder = _decoder(header, file.stream)
     if detail == "sample":
         decoder = BitSampler(seed, decoder)
-    states = _empty_states(header)
-    for done in walk(_model(header, model), states, decoder, progress or _ignore):
+    weights = _model(header, model)
+    states = _empty_states(header, weights)
+    for done in walk(weights, states, decoder, progress or _ignore):
         if rung is not None and FINISH < done <= rung:
             break
     else:
@@ -237,7 +238,7 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
     weights = _model(header, model)
     end = start + header.stream_bytes
     decoder = ArrivingDecoder(arrival, start, end, partial(_decoder, header, track=True))
-    states = _empty_states(header)
+    states = _empty_states(header, weights)
     for rung in walk(weights, states, decoder):
         if rung == FINISH:
             _wait_for_metadata(arrival)
@@ -266,8 +267,8 @@ def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
     header = file.header
     ends = []
     if rungs:
-        decoder = _decoder(header, file.stream, track=True)
-        for rung in walk(_model(header, model), _empty_states(header), decoder):
+        decoder, weights = _decoder(header, file.stream, track=True), _model(header, model)
+        for rung in walk(weights, _empty_states(header, weights), decoder):
             end = _end(file, decoder)
             ends.append(Rung(rung, end, 8 * end / (header.width * header.height)))
     return Info(
@@ -302,7 +303,10 @@ def sample(
         raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
     check_size(width, height)
     weights = models.load(model or models.default(height, width))
-    states = [State.empty(height, width, colours) for colours in _parts(mode)]
+    states = [
+        State.empty(height, width, colours, interpolated=weights.interpolated)
+        for colours in _parts(mode)
+    ]
     for _ in walk(weights, states, BitSampler(seed), progress or _ignore):
         pass
     planes = _samples(torch.cat([picture(state) for state in states]), DEPTH)
@@ -349,7 +353,10 @@ def _encode(
 ) -> tuple[Header, bytes]:
     """The stream of int32 [C, H, W]; a walk that leaves the budget of bytes ends early."""
     encoder, turned = RangeEncoder(), _turned(samples, header)
-    states = [State.of_image(part, header.depth) for part in turned.split(_parts(header.mode))]
+    states = [
+        State.of_image(part, header.depth, model.interpolated)
+        for part in turned.split(_parts(header.mode))
+    ]
     for rung in walk(model, states, encoder, progress):
         # A walk that is broken off is not whole, however short its bytes turn out.
         if budget is not None and rung != FINISH and bytes_for(encoder.bits_used) > budget:
@@ -364,10 +371,12 @@ def _parts(mode: str) -> list[int]:
     return [colours, 1] if mode.endswith("A") else [colours]
 
 
-def _empty_states(header: Header) -> list[State]:
-    size = header.height, header.width
-    rules = RULES[header.version]
-    return [State.empty(*size, colours, header.depth, rules) for colours in _parts(header.mode)]
+def _empty_states(header: Header, model: Model) -> list[State]:
+    size, rules = (header.height, header.width), RULES[header.version]
+    return [
+        State.empty(*size, colours, header.depth, rules, model.interpolated)
+        for colours in _parts(header.mode)
+    ]
 
 
 def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:
@@ -377,7 +386,7 @@ def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDeco
 
 def _decode(model: Model, header: Header, coder: Coder) -> list[State]:
     """What a stream tells."""
-    states = _empty_states(header)
+    states = _empty_states(header, model)
     for _ in walk(model, states, coder):
         pass
     return states
@@ -451,7 +460,7 @@ def _budget_for_psnr(
         return plane_psnr(_planes(header, states), original) >= target
 
     header = replace(header, stream_bytes=len(stream))
-    decoder, states = _decoder(header, stream, track=True), _empty_states(header)
+    decoder, states = _decoder(header, stream, track=True), _empty_states(header, model)
     low, high = 0, len(stream)
     for _ in walk(model, states, decoder):
         end = min(bytes_for(decoder.bits_used), len(stream))

@@ -46,7 +46,7 @@ def test_variants_differ_from_the_baseline_in_one_thing():
 
     def choices(variant):
         depths = [(len(e.blocks), len(e.fine)) for e in variant.network().experts]
-        return [variant.rate, depths, variant.draws]
+        return [variant.rate, depths, variant.draws, variant.interpolated]
 
     for name, variant in VARIANTS.items():
         pairs = zip(choices(base), choices(variant), strict=True)

@@ -14,6 +14,7 @@ from diffcodec.networks import FilmConv
 from diffcodec.quantized import cells, chain, denoising, preview
 from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
 from diffcodec.quantized.state import State
+from diffcodec.training.diet import INTERPOLATED
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,10 @@ def psnr(a, b):
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def state_at(picture, rung, ahead=LOW):
+def state_at(picture, rung, ahead=LOW, interpolated=INTERPOLATED):
     """What a decoder knows when levels coarser than `ahead` are one rung further than `rung`."""
-    state = State.empty(*picture.shape[1:], 3)
-    for level, values in chain.analyse(picture[None]).items():
+    state = State.empty(*picture.shape[1:], 3, interpolated=interpolated)
+    for level, values in chain.analyse(picture[None], interpolated=interpolated).items():
         done = rung - (level > ahead)
         state.planes[level] = chain.plane_tensor(done, level, LEVELS)
         state.floors[level] = cells.floor(values, state.planes[level])
@@ -40,10 +41,12 @@ def state_at(picture, rung, ahead=LOW):
     return state
 
 
+@pytest.mark.parametrize("interpolated", [0, INTERPOLATED])
 @pytest.mark.parametrize(("rung", "ahead"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
-def test_training_sees_what_decoders_show(photo, rung, ahead):
-    shown = denoising.prefixes(photo[None], rung, ahead)[0]
-    assert torch.equal(shown, preview.plain(state_at(photo, rung, ahead)).float())
+def test_training_sees_what_decoders_show(photo, rung, ahead, interpolated):
+    shown = denoising.prefixes(photo[None], rung, ahead, interpolated=interpolated)[0]
+    state = state_at(photo, rung, ahead, interpolated)
+    assert torch.equal(shown, preview.plain(state).float())
 
 
 @pytest.mark.parametrize("rung", range(3, 9))

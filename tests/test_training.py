@@ -37,7 +37,9 @@ from diffcodec.training.data import (
     halve_chroma,
     load_images,
     resize,
+    smooth_chroma,
 )
+from diffcodec.training.diet import INTERPOLATED
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, wake_odds
@@ -56,18 +58,20 @@ def pixels(height, width, seed=0):
     return np.stack(planes).clip(0, 255).astype(np.uint8)
 
 
-def exact_tensors(net, picture):
+def exact_tensors(net, picture, interpolated=0):
     """The tensors of a model file, with ranges and odds from one picture uint8 [3, H, W]."""
-    values, table = chain.analyse(picture[None]), CdfTable.gaussian()
-    run = lambda: [step_bits(net, values, rung, ALL) for rung in RUNGS]  # noqa: E731
+    values, table = chain.analyse(picture[None], interpolated=interpolated), CdfTable.gaussian()
+    run = lambda: [step_bits(net, values, rung, ALL, interpolated) for rung in RUNGS]  # noqa: E731
     return quantise(net, run, models.output_units) | {
         "cdf": table.values,
         "inverse_scales": table.inverse_scales,
-        "wake": wake_odds([picture]),
+        "wake": wake_odds([picture], interpolated),
+        "interpolated": torch.tensor(interpolated),
     }
 
 
-def test_the_objective_is_the_length_of_the_stream(monkeypatch):
+@pytest.mark.parametrize("interpolated", [0, INTERPOLATED])
+def test_the_objective_is_the_length_of_the_stream(monkeypatch, interpolated):
     # Calibration would better the odds of an untrained network.
     plain = lambda self, coder, group, kinds, chances, truth, prior: coder.code(chances, truth)  # noqa: E731
     monkeypatch.setattr(Calibration, "code", plain)
@@ -78,16 +82,17 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch):
             for head in expert.heads:
                 head.out.weight *= 2  # conditionals that depend on what the network sees
     crop = torch.from_numpy(pixels(64, 64))
-    values = chain.analyse(crop[None])
-    model = models.build(exact_tensors(net, crop))
+    values = chain.analyse(crop[None], interpolated=interpolated)
+    model = models.build(exact_tensors(net, crop, interpolated))
 
     encoder, ends = RangeEncoder(), {}
-    for rung in walk(model, [State.of_image(crop)], encoder):
+    start = State.of_image(crop, interpolated=model.interpolated)
+    for rung in walk(model, [start], encoder):
         ends[rung] = encoder.bits_used
 
     # The codec spends one bit with its own odds on a level while that is all zero.
     expected, awake = dict.fromkeys(range(TOP_RUNG - 1, FINISH - 1, -1), 0.0), set()
-    bits = {rung: step_bits(net, values, rung, ALL) for rung in RUNGS}
+    bits = {rung: step_bits(net, values, rung, ALL, interpolated) for rung in RUNGS}
     for rung in expected:
         for level in (LOW, *range(LEVELS, 0, -1)):
             if level not in awake:
@@ -360,6 +365,25 @@ def test_as_many_crops_have_half_chroma_as_the_draw_says():
     assert float((roughness < 70).float().mean()) == pytest.approx(0.3, abs=0.05)
 
 
+def test_smoothed_chroma_is_flat_but_for_noise_and_leaves_luma():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(60, 196, (40, 3, 32, 32), np.uint8))
+    smoothed = smooth_chroma(noise, torch.Generator().manual_seed(0))
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    before, after = (torch.einsum("c,nchw->nhw", weights, x.float()) for x in (noise, smoothed))
+    difference = (before - after).flatten(1).std(1)
+    assert float(difference.min()) < 0.3  # rounding alone
+    assert 0.4 < float(difference.max()) < 0.7  # and noise, of which luma has two thirds
+    steps = (smoothed[:, 0].int() - smoothed[:, 2].int()).diff(dim=2).float()
+    assert 0 < float(steps.std()) < 20  # was 78
+
+
+def test_as_many_crops_have_smooth_chroma_as_the_draw_says():
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8))
+    drawn = Crops([noise], Draw(8, 1000, smoothed=0.3)).draw(torch.Generator().manual_seed(0))
+    roughness = (drawn[:, 0].int() - drawn[:, 2].int()).diff(dim=2).float().flatten(1).std(1)
+    assert float((roughness < 100).float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
 def test_edits_narrow_every_colour_and_keep_flat_areas_flat():
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 3, 16, 16), np.uint8))
     edited = edit(noise, torch.Generator().manual_seed(0))
@@ -502,6 +526,9 @@ def test_a_model_file_tells_how_deep_its_networks_are():
         models.build(lacking)
     with pytest.raises(ModelError, match="less than one observation"):
         models.build(tensors | {"prior": torch.tensor(0)})
+    with pytest.raises(ModelError, match="levels that there are not"):
+        models.build(tensors | {"interpolated": torch.tensor(LEVELS + 1)})
+    assert models.build({k: v for k, v in tensors.items() if k != "interpolated"}).interpolated == 0
 
 
 def test_training_runs_without_the_entropy_coder():

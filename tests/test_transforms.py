@@ -1,4 +1,4 @@
-"""The colour transform and the wavelet: exact inverses, and the norms that the ladder relies on."""
+"""The transforms: exact inverses, and the norms that the ladder relies on."""
 
 import math
 
@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcodec.quantized import chain, schedule
-from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
+from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
 
+BOTH = pytest.mark.parametrize("transform", [wavelet, interpolation])
 SIDES = st.one_of(st.just(1), st.integers(1, 40))
 INT32 = 1 << 31
 
@@ -43,18 +44,21 @@ def test_grey_has_no_colour():
     assert not cg.any()
 
 
+@BOTH
 @given(st.integers(0, 999), SIDES, SIDES)
 @settings(deadline=None)
-def test_wavelet_inverts_exactly(seed, height, width):
+def test_details_invert_exactly(transform, seed, height, width):
     image = integers(seed, 2, height, width)  # lifting inverts even what overflows
-    low, details = forward(image)
-    assert torch.equal(inverse(low, details, height, width), image)
+    low, details = transform.forward(image)
+    assert torch.equal(transform.inverse(low, details, height, width), image)
 
 
+@BOTH
 @given(SIDES, SIDES)
 @settings(deadline=None)
-def test_details_are_real_only_inside_their_shape(height, width):
-    _, details = forward(integers(height * 41 + width, height, width, low=-999, high=999))
+def test_details_are_real_only_inside_their_shape(transform, height, width):
+    image = integers(height * 41 + width, height, width, low=-999, high=999)
+    _, details = transform.forward(image)
     count = math.prod((-(-height // 2), -(-width // 2)))
     for band, (rows, columns) in enumerate(details_shape(height, width)):
         count += rows * columns
@@ -64,21 +68,41 @@ def test_details_are_real_only_inside_their_shape(height, width):
     assert count == height * width  # a critically sampled transform
 
 
+@BOTH
 @given(st.integers(-(1 << 20), 1 << 20), SIDES, SIDES)
 @settings(deadline=None)
-def test_a_constant_has_no_details(value, height, width):
-    low, details = forward(torch.full((height, width), value, dtype=torch.int32))
+def test_a_constant_has_no_details(transform, value, height, width):
+    low, details = transform.forward(torch.full((height, width), value, dtype=torch.int32))
     assert (low == value).all()
     assert not details.any()
 
 
+@BOTH
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(4, 30), st.integers(4, 30))
 @settings(deadline=None)
-def test_a_ramp_has_no_details_inside(down, right, height, width):
+def test_a_ramp_has_no_details_inside(transform, down, right, height, width):
     ramp = down * torch.arange(height)[:, None] + right * torch.arange(width)
-    low, details = forward(ramp)
+    low, details = transform.forward(ramp)
     assert not details[:, :-1, :-1].any()
     assert torch.equal(low[:-1, :-1], ramp[::2, ::2][:-1, :-1])
+
+
+@given(st.integers(0, 999), SIDES, SIDES)
+@settings(deadline=None)
+def test_interpolation_tells_samples_against_means_around_them(seed, rows, columns):
+    image = integers(seed, rows, columns, low=-999, high=999)
+    low, (across, down, diagonal) = interpolation.forward(image)
+    assert torch.equal(low, image[::2, ::2])
+    for r in range(rows - 2):
+        for c in range(columns - 2):
+            beside, above = image[r, c - 1 : c + 2 : 2], image[r - 1 : r + 2 : 2, c]
+            if r % 2 == 0 and c % 2:
+                assert across[r // 2, c // 2] == image[r, c] - (beside.sum() >> 1)
+            elif r % 2 and c % 2 == 0:
+                assert down[r // 2, c // 2] == image[r, c] - (above.sum() >> 1)
+            elif r % 2:
+                mean = beside.sum() + above.sum() + 2 >> 2
+                assert diagonal[r // 2, c // 2] == image[r, c] - mean
 
 
 def impulse_norm(level, band):
@@ -90,7 +114,7 @@ def impulse_norm(level, band):
     (low if band is None else details[band])[side // 2, side // 2] = height
     for step in range(level, 0, -1):
         size_now = size >> step - 1
-        low = inverse(low, details, size_now, size_now)
+        low = wavelet.inverse(low, details, size_now, size_now)
         details = torch.zeros((3, *low.shape), dtype=torch.int64)
     return float(low.double().norm()) / height
 
@@ -133,23 +157,23 @@ def test_planes_never_rise_along_the_chain(levels):
         assert before == [0] * schedule.CHANNELS
 
 
-@given(st.integers(0, 999), SIDES, SIDES)
+@given(st.integers(0, 999), SIDES, SIDES, st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
-def test_black_and_white_pictures_start_in_the_zero_cells(seed, height, width):
+def test_black_and_white_pictures_start_in_the_zero_cells(seed, height, width, interpolated):
     picture = 255 * integers(seed, 1, 3, height, width, low=0, high=2)
     geometry = chain.Geometry(height, width)
-    for level, values in chain.analyse(picture).items():
+    for level, values in chain.analyse(picture, interpolated=interpolated).items():
         planes = chain.plane_tensor(schedule.TOP_RUNG, level, geometry.levels)
         assert not (values.abs() >> planes).any()
         assert not (values * ~geometry.exists(level)).any()
 
 
-@given(st.integers(0, 999), SIDES, SIDES)
+@given(st.integers(0, 999), SIDES, SIDES, st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
-def test_synthesis_undoes_analysis(seed, height, width):
+def test_synthesis_undoes_analysis(seed, height, width, interpolated):
     picture = integers(seed, 2, 3, height, width, low=0, high=256)
-    geometry = chain.Geometry(height, width)
-    values = chain.analyse(picture)
+    geometry = chain.Geometry(height, width, interpolated=interpolated)
+    values = chain.analyse(picture, interpolated=interpolated)
     low = geometry.no_low()
     for level in (schedule.LOW, *range(geometry.levels, 0, -1)):
         low = geometry.finer_low(low, level, values[level])

@@ -9,17 +9,21 @@ from torch import Tensor
 
 from diffcodec.quantized import cells, schedule
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW
-from diffcodec.transforms import forward, inverse, rgb_to_ycocg, ycocg_to_rgb
+from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of the bands of an image of height x width pixels with `depth` bits per sample."""
+    """Sizes of the bands of an image of height x width pixels with `depth` bits per sample.
+
+    Chroma is interpolated at the `interpolated` finest levels, and has wavelets at the others.
+    """
 
     height: int
     width: int
     depth: int = DEPTH
+    interpolated: int = 0
 
     @property
     def levels(self) -> int:
@@ -77,7 +81,11 @@ class Geometry:
         """
         if level == LOW:
             return coefficients[:, ::3]
-        return inverse(low, coefficients.unflatten(1, (3, 3)), *self.low_size(level - 1))
+        size, bands = self.low_size(level - 1), coefficients.unflatten(1, (3, 3))
+        if level > self.interpolated:
+            return wavelet.inverse(low, bands, *size)
+        luma = wavelet.inverse(low[:, :1], bands[:, :1], *size)
+        return torch.cat((luma, interpolation.inverse(low[:, 1:], bands[:, 1:], *size)), 1)
 
 
 @dataclass(frozen=True)
@@ -126,13 +134,20 @@ def checkerboard(height: int, width: int) -> Tensor:
     return (torch.arange(height)[:, None] + torch.arange(width)) % 2
 
 
-def analyse(rgb: Tensor, depth: int = DEPTH) -> dict[int, Tensor]:
-    """Exact coefficients of pictures [N, 3, H, W] of that depth: {level: int32 [N, 9, h, w]}."""
+def analyse(rgb: Tensor, depth: int = DEPTH, interpolated: int = 0) -> dict[int, Tensor]:
+    """Exact coefficients of pictures [N, 3, H, W]: {level: int32 [N, 9, h, w]}.
+
+    Args: pictures, their bits per sample, and at how many levels chroma is interpolated.
+    """
     low = rgb_to_ycocg(rgb.to(torch.int32))
     low[:, 0] -= mid_grey(depth)
     values = {}
     for level in range(1, schedule.levels(*rgb.shape[-2:]) + 1):
-        low, details = forward(low)
+        if level > interpolated:
+            low, details = wavelet.forward(low)
+        else:
+            parts = wavelet.forward(low[:, :1]), interpolation.forward(low[:, 1:])
+            low, details = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         values[level] = details.flatten(1, 2)
     values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
     values[LOW][:, ::3] = low

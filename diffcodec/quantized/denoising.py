@@ -83,26 +83,30 @@ def row(rung: int) -> int:
     return rung - LAST_RUNG
 
 
-def prefixes(pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
+def prefixes(pictures: Tensor, rung: int, ahead: int = LOW, *, interpolated: int = 0) -> Tensor:
     """What prefixes show of pictures [N, 3, H, W] uint8, float in 0..255.
 
     All levels have completed `rung`, those coarser than `ahead` the next one too. The pictures
-    must be large enough for LEVELS levels.
+    must be large enough for LEVELS levels. `interpolated` as for `chain.Geometry`.
     """
     known = {}
-    for level, values in chain.analyse(pictures).items():
+    height, width = pictures.shape[2:]
+    geometry = chain.Geometry(height, width, interpolated=interpolated)
+    for level, values in chain.analyse(pictures, interpolated=interpolated).items():
         known[level] = cells.reconstruct(
             *chain.cells_at(values, rung - (level > ahead), level, LEVELS)
         )
-    return chain.rebuild(chain.Geometry(*pictures.shape[2:]), known).float()
+    return chain.rebuild(geometry, known).float()
 
 
-def loss(net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
+def loss(
+    net: nn.Module, pictures: Tensor, generator: torch.Generator, *, interpolated: int = 0
+) -> Tensor:
     """Mean squared error of random prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
     rung = LAST_RUNG + int(torch.multinomial(torch.tensor(RUNG_ODDS), 1, generator=generator))
     # Half of the prefixes end inside a rung.
     ahead = min(LOW, int(torch.randint(1, 2 * LOW, (), generator=generator)))
-    shown = prefixes(pictures, rung, ahead)
+    shown = prefixes(pictures, rung, ahead, interpolated=interpolated)
     return (expected(net, shown, rung) - pictures).square().mean() / 4**rung
 
 

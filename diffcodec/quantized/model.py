@@ -22,7 +22,7 @@ from diffcodec.exact.cdf import (
 from diffcodec.exact.layers import make_exact
 from diffcodec.networks import Depth, Experts, StepNetwork
 from diffcodec.quantized.features import FEATURES
-from diffcodec.quantized.schedule import EXPERTS, LOW, PHASES, TOP_RUNG
+from diffcodec.quantized.schedule import EXPERTS, LEVELS, LOW, PHASES, TOP_RUNG
 
 PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
 """The models for all pictures but the smallest, and for those."""
@@ -30,8 +30,8 @@ PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", 
 LARGEST_THUMBNAIL = 48
 """Longer side, in pixels, up to which a picture is a thumbnail."""
 
-PRIOR = 20
-"""The prior of models that do not tell theirs (see `Model`)."""
+PRIOR, INTERPOLATED = 20, 0
+"""What models that do not tell theirs have (see `Model`)."""
 
 MEAN_LIMIT = 4 * MEAN_UNITS
 """Largest magnitude of a mean, four cells from the midpoint."""
@@ -48,6 +48,7 @@ class Model:
             its first significant coefficient at this rung.
         prior: how many observations, in each bin of `Calibration`, speak for the probabilities as
             they are.
+        interpolated: at how many of the finest levels chroma is interpolated (`Geometry`).
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
@@ -55,6 +56,7 @@ class Model:
     table: CdfTable
     wake: Tensor
     prior: int
+    interpolated: int
     id: bytes
 
 
@@ -99,16 +101,20 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
         wake = tensors["wake"]
     except KeyError as error:
         raise ModelError(f"The model file lacks the table {error}.") from error
-    held = {"prior": torch.tensor(PRIOR), **tensors}
-    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW), "prior": ()}
+    untold = {"prior": torch.tensor(PRIOR), "interpolated": torch.tensor(INTERPOLATED)}
+    held = {**untold, **tensors}
+    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW)} | dict.fromkeys(untold, ())
     for name, shape in expected.items():
         if tuple(held[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
     if held["prior"] < 1:
         raise ModelError("The prior of the model file is less than one observation.")
+    if not 0 <= held["interpolated"] <= LEVELS:
+        raise ModelError("The model file has chroma interpolated at levels that there are not.")
     exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
-    return Model(exact, table, wake, int(held["prior"]), files.model_id(tensors))
+    prior, interpolated = (int(held[name]) for name in untold)
+    return Model(exact, table, wake, prior, interpolated, files.model_id(tensors))
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:

@@ -30,30 +30,39 @@ class Emphasis:
 
 
 def step_loss(
-    net: Experts, emphasis: Emphasis, crops: Tensor, generator: torch.Generator
+    net: Experts,
+    emphasis: Emphasis,
+    crops: Tensor,
+    generator: torch.Generator,
+    interpolated: int = 0,
 ) -> Tensor:
-    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
+    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8.
+
+    `interpolated` as for `chain.Geometry`.
+    """
     rungs, (odds, weights) = list(emphasis.rungs), zip(*emphasis.rungs.values(), strict=True)
     drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
     total = torch.zeros((), device=crops.device)
-    bits = step_bits(net, chain.analyse(crops), rungs[drawn], list(emphasis.levels))
+    values = chain.analyse(crops, interpolated=interpolated)
+    bits = step_bits(net, values, rungs[drawn], list(emphasis.levels), interpolated)
     for level, coded in bits.items():
         total = total + emphasis.levels[level] * coded.mean()
     return total * weights[drawn] / (odds[drawn] * len(rungs))
 
 
 def step_bits(
-    net: Experts, values: dict[int, Tensor], rung: int, levels: list[int]
+    net: Experts, values: dict[int, Tensor], rung: int, levels: list[int], interpolated: int = 0
 ) -> dict[int, Tensor]:
     """Bits of each coefficient of those of some levels that one rung refines.
 
     Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
-    levels.
+    levels, and at how many of them chroma is interpolated.
     Returns: for each of those levels float32 [N, 9, h, w].
     """
     device = values[1].device
     before = rung + 1
-    geometry = chain.Geometry(values[1].shape[-2] * 2, values[1].shape[-1] * 2)
+    height, width = (2 * side for side in values[1].shape[-2:])
+    geometry = chain.Geometry(height, width, interpolated=interpolated)
     low = geometry.no_low().to(device).expand(len(values[1]), -1, -1, -1)
 
     def state(level: int, done: int) -> tuple[Tensor, Tensor]:

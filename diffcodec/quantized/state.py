@@ -47,9 +47,13 @@ class State:
         colours: int,
         depth: int = DEPTH,
         rules: Rules = RULES[NEWEST],
+        interpolated: int = 0,
     ) -> "State":
-        """Nothing known but the size, the bits per sample and the rules of the stream."""
-        geometry, top = Geometry(height, width, depth), TOP_RUNG + depth - DEPTH
+        """Nothing known but the size, the bits per sample and the rules of the stream.
+
+        `interpolated` is the number of levels at which the model has chroma interpolated.
+        """
+        geometry, top = Geometry(height, width, depth, interpolated), TOP_RUNG + depth - DEPTH
         levels = [LOW, *range(1, geometry.levels + 1)]
         return cls(
             geometry,
@@ -65,11 +69,11 @@ class State:
         )
 
     @classmethod
-    def of_image(cls, planes: Tensor, depth: int = DEPTH) -> "State":
+    def of_image(cls, planes: Tensor, depth: int = DEPTH, interpolated: int = 0) -> "State":
         """The start of an encoder that knows the picture, integers [1 or 3, H, W]."""
         colours, height, width = planes.shape
-        state = cls.empty(height, width, colours, depth)
-        state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth)
+        state = cls.empty(height, width, colours, depth, interpolated=interpolated)
+        state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth, interpolated)
         return state
 
     def advance(self, rung: int) -> None:

@@ -39,7 +39,7 @@ def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
 
 def _bits(model: Model, planes: Tensor, depth: int) -> float:
     """Length of the rungs after START."""
-    state, encoder = State.of_image(planes, depth), RangeEncoder()
+    state, encoder = State.of_image(planes, depth, model.interpolated), RangeEncoder()
     state.advance(START + depth - DEPTH)
     for _ in walk(model, [state], encoder):
         pass

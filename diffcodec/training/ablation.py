@@ -18,7 +18,7 @@ from diffcodec.networks import Depth, Experts, FilmConv
 from diffcodec.quantized import chain
 from diffcodec.quantized.objective import step_bits
 from diffcodec.training.data import load_images
-from diffcodec.training.diet import BLOCKS, PICTURES, Diet
+from diffcodec.training.diet import BLOCKS, INTERPOLATED, PICTURES, Diet
 from diffcodec.training.loop import load_checkpoint, train
 from diffcodec.training.tasks import ALL_LEVELS, TASKS, Codec, trained_rungs
 
@@ -35,8 +35,9 @@ class Variant(Codec):
         rate: float = Codec.rate,
         blocks: Sequence[Depth] = BLOCKS,
         diet: Diet = PICTURES,
+        interpolated: int = INTERPOLATED,
     ) -> None:
-        super().__init__(blocks, diet, TASKS["codec"].calibration)
+        super().__init__(blocks, diet, TASKS["codec"].calibration, interpolated)
         self.rate = rate
 
 
@@ -57,6 +58,9 @@ VARIANTS: Mapping[str, Variant] = {
     "no blocks at full resolution": Variant(blocks=[(half, 0) for half, _ in BLOCKS]),
     "no drawings": Variant(diet=_pictures(drawn=0.0)),
     "no halved chroma": Variant(diet=_pictures(half_chroma=0.0)),
+    "no smoothed chroma": Variant(diet=_pictures(smoothed=0.0)),
+    "chroma with wavelets alone": Variant(interpolated=0),
+    "chroma interpolated at one level": Variant(interpolated=1),
     "no edits": Variant(diet=_pictures(edited=0.0)),
     "none resized": Variant(diet=_pictures(resized=0.0)),
     "none exchanged": Variant(diet=_pictures(exchanged=0.0)),

@@ -50,6 +50,8 @@ class Draw:
             size. These have an upper side, so they are mirrored only.
         half_chroma: the share of the crops whose chroma has half its resolution, as after JPEG's
             4:2:0 or on a Photo CD.
+        smoothed: the share of the crops, after that, whose chroma has no fine detail but noise of
+            less than a value, as after a JPEG file was made smaller (`smooth_chroma`).
         drawn: the share of the crops that are of drawings (`graphics`), not of the pictures.
         edited: the share of the crops whose contrast and colours are changed after that (`edit`).
         resized: the share of the crops that had another size before all this, 0.7 to 1.6 times
@@ -63,6 +65,7 @@ class Draw:
     every: int = 1
     grid: int = 1
     half_chroma: float = 0.0
+    smoothed: float = 0.0
     drawn: float = 0.0
     edited: float = 0.0
     resized: float = 0.0
@@ -112,6 +115,9 @@ class Crops:
         if halved.any():
             cosited = bool(torch.randint(2, (), generator=generator))
             batch[halved] = halve_chroma(batch[halved], cosited=cosited)
+        if how.smoothed:
+            smoothed = torch.rand(how.batch, generator=generator) < how.smoothed
+            batch[smoothed] = smooth_chroma(batch[smoothed], generator)
         edited = torch.rand(how.batch, generator=generator) < how.edited
         if edited.any():
             batch[edited] = edit(batch[edited], generator)
@@ -133,8 +139,7 @@ def halve_chroma(pixels: Tensor, *, cosited: bool) -> Tensor:
     YCbCr of JFIF. Samples of chroma lie either between the pixels, as in JPEG (means of four, and
     its "fancy" upsampling), or on every other pixel, as on a Photo CD (binomial filters).
     """
-    forward = pixels.new_tensor(_RGB_TO_YCBCR, dtype=torch.float32)
-    luma, chroma = torch.einsum("dc,nchw->ndhw", forward, pixels.float()).split((1, 2), 1)
+    luma, chroma = _to_ycbcr(pixels)
     if cosited:
         # A sample's partner beyond the border is the border.
         chroma = F.avg_pool2d(F.pad(chroma, (1, 0, 1, 0), mode="replicate"), 2, 1)
@@ -143,9 +148,40 @@ def halve_chroma(pixels: Tensor, *, cosited: bool) -> Tensor:
         chroma = F.pad(chroma, (0, 1, 0, 1), mode="replicate")
         chroma = F.interpolate(chroma, size, mode="bilinear", align_corners=True)[..., :-1, :-1]
     else:
-        chroma = F.interpolate(F.avg_pool2d(chroma, 2), scale_factor=2, mode="bilinear")
-    planes = torch.cat((luma, chroma), 1)
-    return torch.einsum("dc,nchw->ndhw", forward.inverse(), planes).round().clamp(0, 255).byte()
+        chroma = _through(chroma, 2)
+    return _to_rgb(luma, chroma).round().clamp(0, 255).byte()
+
+
+def smooth_chroma(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pixels uint8 [N, 3, H, W], sides multiples of 8, whose chroma went through little resolution.
+
+    A half, a quarter or an eighth of it; before all samples are rounded, white noise of a random
+    deviation up to 0.6 is added to each.
+    """
+    luma, chroma = _to_ycbcr(pixels)
+    times = int(torch.randint(1, 4, (), generator=generator))
+    planes = _to_rgb(luma, _through(chroma, 1 << times))
+    deviations = _MOST_NOISE * torch.rand((len(pixels), 1, 1, 1), generator=generator)
+    noise = deviations * torch.randn(planes.shape, generator=generator)
+    return (planes + noise.to(pixels.device)).round().clamp(0, 255).byte()
+
+
+def _through(chroma: Tensor, times: int) -> Tensor:
+    """Chroma that had its sides divided by that, and interpolated again."""
+    return F.interpolate(F.avg_pool2d(chroma, times), scale_factor=times, mode="bilinear")
+
+
+def _to_ycbcr(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Luma [N, 1, H, W] and chroma [N, 2, H, W] of JFIF, floats, of pixels [N, 3, H, W]."""
+    matrix = pixels.new_tensor(_RGB_TO_YCBCR, dtype=torch.float32)
+    luma, chroma = torch.einsum("dc,nchw->ndhw", matrix, pixels.float()).split((1, 2), 1)
+    return luma, chroma
+
+
+def _to_rgb(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Undo `_to_ycbcr`; floats."""
+    matrix = luma.new_tensor(_RGB_TO_YCBCR).inverse()
+    return torch.einsum("dc,nchw->ndhw", matrix, torch.cat((luma, chroma), 1))
 
 
 def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -171,6 +207,8 @@ def exchange(pixels: Tensor) -> Tensor:
     ways = [exchanged(pixels, GREEN, colour) for colour in EXCHANGES]
     return ways[[*smoother(ways, DEPTH), 0][0]]
 
+
+_MOST_NOISE = 0.6
 
 _SMALLEST, _LARGEST = 0.7, 1.6
 """Sides of crops that are resized, against those that the network sees."""

@@ -14,12 +14,24 @@ rung; the lossy rungs have the fewest, and are most."""
 THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
 """The same of the thumbnails' model."""
 
+INTERPOLATED = 2
+"""At how many levels photographs' chroma is interpolated; thumbnails' has wavelets alone."""
+
 THUMBNAIL = 32
 """The side of the pictures that the thumbnails' model is trained on."""
 
 PICTURES: Diet = (
     (
-        Draw(128, 16, half_chroma=0.3, drawn=0.1, edited=0.2, resized=0.25, exchanged=0.5),
+        Draw(
+            128,
+            16,
+            half_chroma=0.3,
+            smoothed=0.1,
+            drawn=0.1,
+            edited=0.2,
+            resized=0.25,
+            exchanged=0.5,
+        ),
         Emphasis(
             {1: 1.0, 2: 0.35},
             {

@@ -32,6 +32,7 @@ from diffcodec.quantized.schedule import (
 from diffcodec.training.data import Draw
 from diffcodec.training.diet import (
     BLOCKS,
+    INTERPOLATED,
     PICTURES,
     THUMBNAIL,
     THUMBNAIL_BLOCKS,
@@ -81,19 +82,25 @@ class Task(Protocol[Net]):
 class Codec:
     """The conditionals of the quantised process.
 
-    Args: the depths of the trunks; the crops to learn from, and those that set the ranges; the
-    model's prior.
+    Args: the depths of the trunks; the crops to learn from, and those that set the ranges; at how
+    many levels chroma is interpolated; the model's prior.
     """
 
     rate = 3e-3
 
     def __init__(
-        self, blocks: Sequence[Depth], diet: Diet, calibration: Draw, prior: int = model.PRIOR
+        self,
+        blocks: Sequence[Depth],
+        diet: Diet,
+        calibration: Draw,
+        interpolated: int = model.INTERPOLATED,
+        prior: int = model.PRIOR,
     ) -> None:
         self.blocks = blocks
         self.draws: Sequence[Draw] = tuple(draw for draw, _ in diet)
         self.emphases = tuple(emphasis for _, emphasis in diet)
-        self.calibration, self.prior = calibration, prior
+        self.calibration = calibration
+        self.interpolated, self.prior = interpolated, prior
 
     def network(self) -> Experts:
         """As `Task.network`."""
@@ -103,7 +110,8 @@ class Codec:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
         every = self.draws[draw].every
-        return every * step_loss(net, self.emphases[draw], crops, generator)
+        emphasis = self.emphases[draw]
+        return every * step_loss(net, emphasis, crops, generator, self.interpolated)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
@@ -113,7 +121,7 @@ class Codec:
         else:
             crops = central_crops(images)
         for rung in trained_rungs():
-            bits = (step_bits(net, chain.analyse(crop), rung, ALL_LEVELS) for crop in crops)
+            bits = (self._bits(net, crop, rung) for crop in crops)
             total = sum(float(coded.sum()) for levels in bits for coded in levels.values())
             totals[rung] = total / (len(crops) * crops[0].numel())
         return _line(sum(totals.values()), "bits/dim", totals)
@@ -122,17 +130,21 @@ class Codec:
         """As `Task.exact`."""
 
         def run() -> None:
-            values = chain.analyse(crops)
             for rung in tqdm(trained_rungs(), "calibrating", disable=None):
-                step_bits(net, values, rung, ALL_LEVELS)
+                self._bits(net, crops, rung)
 
         table = CdfTable.gaussian()
         return quantise(net, run, model.output_units) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
-            "wake": wake_odds(list(crops) if self._mosaics else images),
+            "wake": wake_odds(list(crops) if self._mosaics else images, self.interpolated),
             "prior": torch.tensor(self.prior, dtype=torch.int32),
+            "interpolated": torch.tensor(self.interpolated, dtype=torch.int32),
         }
+
+    def _bits(self, net: Experts, crops: Tensor, rung: int) -> dict[int, Tensor]:
+        values = chain.analyse(crops, interpolated=self.interpolated)
+        return step_bits(net, values, rung, ALL_LEVELS, self.interpolated)
 
     @property
     def _mosaics(self) -> bool:
@@ -152,7 +164,7 @@ class Denoiser:
 
     def loss(self, net: nn.Module, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
-        return denoising.loss(net, crops, generator)
+        return denoising.loss(net, crops, generator, interpolated=INTERPOLATED)
 
     def validate(self, net: nn.Module, images: list[Tensor]) -> str:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
@@ -161,7 +173,7 @@ class Denoiser:
         for rung in trained_rungs(LAST_RUNG):
             total = 0.0
             for crop in crops:
-                shown = denoising.prefixes(crop, rung)
+                shown = denoising.prefixes(crop, rung, interpolated=INTERPOLATED)
                 plain = (shown - crop).square().mean()
                 denoised = (denoising.expected(net, shown, rung) - crop).square().mean()
                 total += 10 * float((plain / denoised).log10())
@@ -173,7 +185,8 @@ class Denoiser:
 
         def run() -> None:
             for rung in tqdm(trained_rungs(LAST_RUNG), "calibrating", disable=None):
-                denoising.expected(net, denoising.prefixes(crops, rung), rung)
+                shown = denoising.prefixes(crops, rung, interpolated=INTERPOLATED)
+                denoising.expected(net, shown, rung)
 
         return quantise(net, run, denoising.output_units)
 
@@ -237,7 +250,7 @@ class Gaussian:
 
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(BLOCKS, PICTURES, Draw(256, 8)),
+    "codec": Codec(BLOCKS, PICTURES, Draw(256, 8), INTERPOLATED),
     # So small a picture has few decisions to learn from.
     "thumbnails": Codec(
         THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
@@ -269,15 +282,16 @@ def central_tiles(image: Tensor, side: int) -> Tensor:
     return part.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
 
 
-def wake_odds(images: list[Tensor]) -> Tensor:
+def wake_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
     """For each rung and level the chance, in 2^-16, that a sleeping level wakes; int32.
 
-    Counted over images, with half an observation added on either side.
+    Counted over images, with half an observation added on either side. `interpolated` as for
+    `chain.Geometry`.
     """
     asleep = torch.full((TOP_RUNG, LOW), 1.0)
     woken = torch.full((TOP_RUNG, LOW), 0.5)
     for image in tqdm(images, "counting", disable=None):
-        for level, values in chain.analyse(image[None]).items():
+        for level, values in chain.analyse(image[None], interpolated=interpolated).items():
             levels = chain.Geometry(*image.shape[1:]).levels
             for rung in range(TOP_RUNG - 1, FINISH - 1, -1):
                 asleep[rung, level - 1] += 1
