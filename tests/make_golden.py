@@ -21,7 +21,7 @@ CASES = {
     "rgb": (("RGB", 24, 17), {}),
     "rgba": (("RGBA", 8, 8), {}),
     "larger": (("RGB", 60, 49), {}),
-    "exchanged": (("RGB", 68, 8), {}),
+    "exchanged": (("RGB", 181, 2), {}),
     "lossy": (("RGB", 24, 17), {"max_bytes": 120}),
 }
 """Mode and size of each picture, and the options that it is encoded with."""
