@@ -9,42 +9,30 @@ seventh of the bits and more.
 import torch
 from torch import Tensor
 
-from diffcodec.transforms.wavelet import details_shape
+from diffcodec.transforms.wavelet import pack, predict, unpack
 
 
 def forward(image: Tensor) -> tuple[Tensor, Tensor]:
     """As `wavelet.forward`."""
     low = image[..., 0::2, 0::2].clone()
     across, down, diagonal = (image[..., r::2, c::2] for r, c in ((0, 1), (1, 0), (1, 1)))
-    details = low.new_zeros((*low.shape[:-2], 3, *low.shape[-2:]))
-    parts = (
-        across - _between(low, across.shape[-1]),
-        down - _between(low.mT, down.shape[-2]).mT,
+    differences = (
+        across - predict(low, across.shape[-1]),
+        down - predict(low.mT, down.shape[-2]).mT,
         diagonal - _amid(across, down),
     )
-    for band, part in enumerate(parts):
-        details[..., band, : part.shape[-2], : part.shape[-1]] = part
-    return low, details
+    return low, pack(low, differences)
 
 
 def inverse(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
     """As `wavelet.inverse`."""
-    across, down, diagonal = (
-        details[..., band, :rows, :columns]
-        for band, (rows, columns) in enumerate(details_shape(height, width))
-    )
-    across = across + _between(low, across.shape[-1])
-    down = down + _between(low.mT, down.shape[-2]).mT
+    across, down, diagonal = unpack(details, height, width)
+    across = across + predict(low, across.shape[-1])
+    down = down + predict(low.mT, down.shape[-2]).mT
     image = low.new_empty((*low.shape[:-2], height, width))
     image[..., 0::2, 0::2], image[..., 0::2, 1::2] = low, across
     image[..., 1::2, 0::2], image[..., 1::2, 1::2] = down, diagonal + _amid(across, down)
     return image
-
-
-def _between(samples: Tensor, count: int) -> Tensor:
-    """The mean of each sample and the next one in its row; the last one stands beyond the end."""
-    following = torch.cat((samples[..., 1:], samples[..., -1:]), -1)
-    return (samples + following)[..., :count] >> 1
 
 
 def _amid(across: Tensor, down: Tensor) -> Tensor:

@@ -24,26 +24,37 @@ def forward(image: Tensor) -> tuple[Tensor, Tensor]:
     left, right = _split(image)
     low, vertical = (t.mT for t in _split(left.mT))
     horizontal, diagonal = (t.mT for t in _split(right.mT))
-    details = low.new_zeros((*low.shape[:-2], 3, *low.shape[-2:]))
-    for band, part in enumerate((horizontal, vertical, diagonal)):
-        details[..., band, : part.shape[-2], : part.shape[-1]] = part
-    return low, details
+    return low, pack(low, (horizontal, vertical, diagonal))
 
 
 def inverse(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
     """Invert `forward` exactly; (height, width) is the size of the image it was given."""
-    horizontal, vertical, diagonal = (
-        details[..., band, :rows, :columns]
-        for band, (rows, columns) in enumerate(details_shape(height, width))
-    )
+    horizontal, vertical, diagonal = unpack(details, height, width)
     left = _merge(low.mT, vertical.mT).mT
     right = _merge(horizontal.mT, diagonal.mT).mT
     return _merge(left, right)
 
 
+def pack(low: Tensor, bands: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """HL, LH and HH as one [..., 3, h, w], filled up with zeros to the shape of the low band."""
+    details = low.new_zeros((*low.shape[:-2], 3, *low.shape[-2:]))
+    for number, band in enumerate(bands):
+        details[..., number, : band.shape[-2], : band.shape[-1]] = band
+    return details
+
+
+def unpack(details: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Undo `pack` for an image of this size."""
+    across, down, diagonal = (
+        details[..., number, :rows, :columns]
+        for number, (rows, columns) in enumerate(details_shape(height, width))
+    )
+    return across, down, diagonal
+
+
 def _split(x: Tensor) -> tuple[Tensor, Tensor]:
     even, odd = x[..., 0::2], x[..., 1::2]
-    high = odd - _predict(even, odd.shape[-1])
+    high = odd - predict(even, odd.shape[-1])
     return even + _update(high, even.shape[-1]), high
 
 
@@ -51,11 +62,11 @@ def _merge(low: Tensor, high: Tensor) -> Tensor:
     even = low - _update(high, low.shape[-1])
     x = low.new_empty((*low.shape[:-1], low.shape[-1] + high.shape[-1]))
     x[..., 0::2] = even
-    x[..., 1::2] = high + _predict(even, high.shape[-1])
+    x[..., 1::2] = high + predict(even, high.shape[-1])
     return x
 
 
-def _predict(even: Tensor, count: int) -> Tensor:
+def predict(even: Tensor, count: int) -> Tensor:
     """The mean of each odd sample's two even neighbours."""
     following = torch.cat((even[..., 1:], even[..., -1:]), -1)
     return (even[..., :count] + following[..., :count]) >> 1
