@@ -12,9 +12,17 @@ from safetensors.torch import load_file
 
 import diffcodec
 from diffcodec.errors import ModelError
+from diffcodec.exact import layers
 from diffcodec.exact import quantise as quantiser
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
-from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ExactConv, check_bound, make_exact
+from diffcodec.exact.layers import (
+    ACCUMULATOR_LIMIT,
+    SIGNIFICAND,
+    SIGNIFICANDS,
+    ExactConv,
+    check_bound,
+    make_exact,
+)
 from diffcodec.networks import FilmConv, NoiseNetwork
 from diffcodec.quantized import denoising, tiles
 from diffcodec.quantized import model as models
@@ -106,7 +114,7 @@ def test_devices_do_not_matter():
 
 def test_activations_are_integers_within_their_limits():
     trunk, *heads = outputs(models.load(models.PHOTO).network, features(1, 1, FEATURES, 20, 30) * 4)
-    for part, limit in ((trunk, 511), *((head, models.MEAN_LIMIT) for head in heads)):
+    for part, limit in ((trunk, 512), *((head, models.MEAN_LIMIT) for head in heads)):
         assert torch.equal(part, part.round())
         assert part.abs().max() <= limit
 
@@ -114,7 +122,18 @@ def test_activations_are_integers_within_their_limits():
 # --- one layer -----------------------------------------------------------------------------------
 
 
-def layer(seed, *, stride=1, kernel=3, relu=False, rows=False, inputs=5, made=7, limit=511):
+def layer(
+    seed,
+    *,
+    stride=1,
+    kernel=3,
+    relu=False,
+    rows=False,
+    inputs=5,
+    made=7,
+    limit=511,
+    held=torch.float32,
+):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randint(-127, 128, (made, inputs, kernel, kernel), generator=generator)
     bias = torch.randint(-(1 << 20), 1 << 20, (3, 2, made), generator=generator)
@@ -128,6 +147,7 @@ def layer(seed, *, stride=1, kernel=3, relu=False, rows=False, inputs=5, made=7,
         relu=relu,
         rows=rows,
         limit=limit,
+        held=held,
     )
     return exact, weight, bias[2, 1], multiplier[2, 1].numpy(), x
 
@@ -140,16 +160,30 @@ def requantised(sums, multiplier, low, high):
 
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (1, 1), (2, 2)])
 @pytest.mark.parametrize("relu", [False, True])
-def test_a_convolution_is_an_integer_one(stride, kernel, relu):
-    exact, weight, bias, multiplier, x = layer(4, stride=stride, kernel=kernel, relu=relu)
+@pytest.mark.parametrize("inputs", [5, 32, 33])
+@pytest.mark.parametrize("held", SIGNIFICANDS.values())
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_convolution_is_an_integer_one(
+    stride, kernel, relu, inputs, held, instructions, monkeypatch
+):
+    """With and without the processor's instructions for bfloat16, if it has them."""
+    if not instructions:
+        monkeypatch.setattr(layers, "_has_bfloat16", lambda x: False)
+    exact, weight, bias, multiplier, x = layer(
+        4, stride=stride, kernel=kernel, relu=relu, inputs=inputs, held=held
+    )
     got = exact(x.float(), (2, 1))
+    x, bias = (part.to(held).long() for part in (x, bias))
     pad = kernel // 2 if stride == 1 else 0
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
     patches = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)
     sums = (patches[:, None] * weight[:, :, None, None]).sum((2, 5, 6)) + bias[:, None, None]
-    expected = requantised(sums.movedim(1, -1), multiplier, 0 if relu else -511, 511)
-    assert np.array_equal(got.movedim(1, -1).numpy(), expected)
-    assert len(np.unique(expected)) > 50
+    assert int(sums.abs().max()) < ACCUMULATOR_LIMIT
+    products = sums.to(held) * torch.tensor(multiplier)[:, None, None].to(held)
+    limit = 512 if held == torch.bfloat16 else 511
+    expected = products.float().round().clamp(0 if relu else -limit, limit)
+    assert torch.equal(got.float(), expected)
+    assert len(expected.unique()) > 20
 
 
 def test_a_layer_of_rows_is_the_convolution_at_a_place():
@@ -166,7 +200,7 @@ def test_a_layer_of_rows_is_the_convolution_at_a_place():
 
 def test_the_bound_is_sharp():
     weight = torch.full((1, 16, 3, 3), 100, dtype=torch.int8)
-    room = ACCUMULATOR_LIMIT - 16 * 9 * 100 * 511
+    room = ACCUMULATOR_LIMIT - 16 * 9 * 100 * 512
     check_bound(weight, torch.full((1, 1, 1), -(room - 1), dtype=torch.int32))
     with pytest.raises(ModelError, match="exact"):
         check_bound(weight, torch.full((1, 1, 1), -room, dtype=torch.int32))
@@ -244,9 +278,15 @@ def test_every_rung_has_the_rows_of_its_expert():
         net.trunk(x, (RUNGS, 0))
 
 
-def test_the_exact_network_agrees_with_the_float_one():
+def test_a_model_of_unknown_activations_is_refused():
+    with pytest.raises(ModelError, match="11 bits"):
+        models.build(load_file(models.PHOTO) | {SIGNIFICAND: torch.tensor(11)})
+
+
+@pytest.mark.parametrize("significand", SIGNIFICANDS)
+def test_the_exact_network_agrees_with_the_float_one(significand):
     net, x = random_network(1), features(2, 1, FEATURES, 24, 20)
-    tensors = quantised(net, x)
+    tensors = quantised(net, x) | {SIGNIFICAND: torch.tensor(significand)}
     exact = make_exact(models.network(BLOCKS), tensors, models.MEAN_LIMIT)
     trunk = exact.trunk(x, STEP).flatten(2)[0].T
     for number, expected in enumerate(float_outputs(net, x)):
