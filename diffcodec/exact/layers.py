@@ -78,7 +78,7 @@ class ExactConv(nn.Module):
         super().__init__()
         bias = bias.to(held)
         check_bound(weight, bias)
-        packed = weight.float().contiguous(memory_format=torch.channels_last)
+        packed = weight.to(held).contiguous(memory_format=torch.channels_last)
         self.rows = rows
         self.register_buffer("weight", packed.permute(0, 2, 3, 1).flatten(1) if rows else packed)
         self.register_buffer("bias", bias)
@@ -113,8 +113,12 @@ class ExactConv(nn.Module):
 
 def _has_bfloat16(x: Tensor) -> bool:
     """Whether a convolution of x in bfloat16 has instructions of its own; they sum in float32."""
-    used = x.is_cpu and bool(torch.backends.mkldnn.enabled)
-    return used and torch.cpu._is_avx512_bf16_supported()
+    return x.is_cpu and bool(torch.backends.mkldnn.enabled) and cpu_has_bfloat16()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether bfloat16 convolutions are fast here; without AVX-512 they are emulated."""
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 class ExactSum(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.errors import ModelError
+from diffcodec.exact.layers import cpu_has_bfloat16
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, Task
@@ -54,7 +55,7 @@ def train(
     run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
-    low_precision = place.type == "cuda" or _cpu_has_bfloat16()
+    low_precision = place.type == "cuda" or cpu_has_bfloat16()
 
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
@@ -157,8 +158,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path} is no readable checkpoint.") from error
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether bfloat16 convolutions are fast here; without AVX-512 they are emulated."""
-    return torch.cpu._is_avx512_bf16_supported()
