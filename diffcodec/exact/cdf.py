@@ -6,6 +6,7 @@ geometric table with 16 entries per octave.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -27,6 +28,9 @@ SCALES = (MAX_LOG_SCALE - MIN_LOG_SCALE) * SCALE_UNITS + 1
 TAIL = 1e-4 / 16
 """Uniform density, per standard deviation, mixed into every Gaussian: nothing is impossible."""
 
+REACH = 8 * MEAN_UNITS
+"""Largest distance of an edge from a mean; no cell needs more."""
+
 QUANTILES, QUANTILE_UNITS = 1 << 15, 4096
 """Positive entries of the table of normal deviates, and their units per standard deviation."""
 
@@ -34,7 +38,6 @@ _DEVIATIONS = 8  # the table covers this many standard deviations on either side
 _Z_UNITS = 1024  # entries per standard deviation
 _HALF = _DEVIATIONS * _Z_UNITS
 _SHIFT = 12
-_REACH = 8 * MEAN_UNITS  # farther apart, edge and mean would overflow; no cell needs it
 _TOTAL = 1 << 30
 
 
@@ -70,15 +73,22 @@ class CdfTable:
             torch.tensor([round(x) for x in inverse], dtype=torch.int32),
         )
 
-    def at(self, edges: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
-        """2^30 * CDF((edge - mean) / scale), int32; edges and means in units of a mean, int32.
+    @cached_property
+    def _at_distances(self) -> Tensor:
+        """For each scale 2^30 times the CDF at distances from -REACH to REACH, in a row."""
+        distances = torch.arange(-REACH, REACH + 1, dtype=torch.int32)
+        z = distances * self.inverse_scales[:, None] >> _SHIFT
+        return self.values[z.clamp_(-_HALF, _HALF).add_(_HALF)].flatten()
 
-        `inverse_scale` is an entry of `inverse_scales` for each element.
+    def at(self, edges: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+        """2^30 * CDF((edge - mean) / scale), int32.
+
+        Args: edges and means in units of a mean, no farther apart than REACH, and indices of
+        scales; int32, broadcast against each other.
         """
-        z = (edges - mean).clamp_(-_REACH, _REACH) * inverse_scale >> _SHIFT
-        entries = z.clamp_(-_HALF, _HALF).add_(_HALF)
+        places = edges + (scale * (2 * REACH + 1) + (REACH - mean))
         # On one thread this is faster than indexing.
-        return self.values.index_select(0, entries.flatten()).view_as(z)
+        return self._at_distances.index_select(0, places.flatten()).view_as(places)
 
     def deviations(self) -> NDArray[np.float32]:
         """The standard deviation that each index of a scale stands for, in units of a mean."""

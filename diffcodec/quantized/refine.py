@@ -37,10 +37,9 @@ class Conditional:
     scale: Tensor
 
     def cdf(self, double_edges: Tensor) -> Tensor:
-        """2^30 times the CDF at edges that are given doubled, int32 [n]."""
-        units = (double_edges - self.middle) * MEAN_UNITS >> self.plane + 1
-        inverse_scale = self.table.inverse_scales.index_select(0, self.scale)
-        return self.table.at(units, self.mean, inverse_scale)
+        """2^30 times the CDF at edges, given doubled and as they lie from the midpoints, int32."""
+        units = (double_edges * MEAN_UNITS) >> (self.plane + 1)
+        return self.table.at(units, self.mean, self.scale)
 
     def deviations(self) -> NDArray[np.float32]:
         """The scales, in 1/256 of the cell's width."""
@@ -166,12 +165,13 @@ def _split(
     """Code one plane of the active coefficients in place; whether the coder's data ended."""
     floor, plane = _at(floors, active), _at(reached, active) - 1
     half = 1 << plane
-    magnitude, zero = floor.abs(), floor == 0
-    side = 1 - 2 * (floor < 0).int()
-    split = 2 * (magnitude + half) - 1
-    outer = split + 2 * half
-    inner = torch.where(zero, -outer, 2 * magnitude - 1)
-    edges = torch.stack((inner, -split, split, outer)) * side
+    zero, side = floor == 0, floor >> 31 | 1
+    # Edges are doubled, and as they lie from the midpoint of the frame.
+    way = 2 * half * side
+    inner = 2 * floor - conditional.middle - side
+    split = inner + way
+    outer = split + way
+    edges = torch.stack((torch.where(zero, -outer, inner), -split, split, outer))
     at_inner, below_split, at_split, at_outer = conditional.cdf(edges)
     upper, whole = at_outer - at_split, (at_outer - at_inner).abs()
     leaving = upper.abs() + zero * (below_split - at_inner)
@@ -195,7 +195,7 @@ def _split(
     if len(signs) < len(new):
         told = int(new[len(signs)])  # the first coefficient that has left zero to a side unknown
     where = slice(told) if isinstance(active, slice) else active[:told]
-    floors[where] = side[:told] * (magnitude[:told] + gained[:told] * half[:told])
+    floors[where] = floor[:told] + side[:told] * gained[:told] * half[:told]
     reached[where] -= 1
     whole_round = told == len(floor)
     if errors is not None and whole_round:
