@@ -188,13 +188,22 @@ def test_a_convolution_is_an_integer_one(
     assert len(expected.unique()) > 50
 
 
-def test_a_layer_of_rows_is_the_convolution_at_a_place():
-    exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700)
-    neighbours = x[0, :, 2:5, 4:7]  # of position (3, 5)
-    row = neighbours.movedim(0, -1).flatten()[None].float()
-    got = exact(row, (2, 1))[0].numpy()
-    sums = (weight * neighbours).sum((1, 2, 3)) + bias
-    assert np.array_equal(got, requantised(sums, multiplier, -700, 700))
+@pytest.mark.parametrize("held", SIGNIFICANDS.values())
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_layer_of_rows_is_the_convolution_at_places(held, instructions, monkeypatch):
+    """With and without the processor's instructions for bfloat16, if it has them."""
+    if not instructions:
+        monkeypatch.setattr(layers, "_has_bfloat16", lambda x: False)
+    exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700, held=held)
+    neighbours = x[0].unfold(1, 3, 1).unfold(2, 3, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    rows = neighbours.permute(0, 2, 3, 1).flatten(1)  # the channels of a neighbour stand together
+    got = exact(rows.to(torch.int16), (2, 1))
+    assert got.dtype == torch.float32
+    neighbours, bias = (part.to(held).long() for part in (neighbours, bias))
+    sums = (weight * neighbours[:, None]).sum((2, 3, 4)) + bias
+    expected = requantised(sums.to(held).long(), multiplier, -700, 700)
+    assert np.array_equal(got.numpy(), expected)
+    assert len(np.unique(expected)) > 50
 
 
 # --- the bound -----------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ class ExactConv(nn.Module):
     `NoiseConv` it also takes positions in the table of the rungs, one for each example; between
     two rows bias and multiplier are floats, and the outputs still integers.
 
-    With activations of bfloat16, inputs, bias, sums, multiplier and products are rounded to that.
+    With activations of bfloat16, inputs, bias and sums are rounded to that; so are the multiplier
+    and the products of a convolution. Rows are few enough for the cache, where all else is faster
+    in float32.
 
     Args:
         weight: int8 [outputs, inputs, k, k].
@@ -82,8 +84,8 @@ class ExactConv(nn.Module):
         self.rows = rows
         self.register_buffer("weight", packed.permute(0, 2, 3, 1).flatten(1) if rows else packed)
         self.register_buffer("bias", bias)
-        multiplier = multiplier.to(held)
-        self.register_buffer("multiplier", multiplier if rows else multiplier[..., None, None])
+        multiplier = multiplier if rows else multiplier.to(held)[..., None, None]
+        self.register_buffer("multiplier", multiplier)
         self.stride, self.padding = stride, weight.shape[-1] // 2 if stride == 1 else 0
         self.low, self.high = 0 if relu else -limit, limit
         self.held = held
@@ -99,20 +101,20 @@ class ExactConv(nn.Module):
         return y.round_().clamp_(self.low, self.high)
 
     def _sums(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """The accumulators, as activations' type has them."""
-        x = x.to(self.held)
-        if self.rows:
-            return F.linear(x, self.weight, bias)
+        """The accumulators, rounded as activations are."""
         kind = self.held if _has_bfloat16(x) else torch.float32
+        x, weight = x.to(self.held).to(kind), self.weight.to(kind)
         if bias is not None:
             bias = bias.to(kind)
-        y = F.conv2d(x.to(kind), self.weight.to(kind), bias, self.stride, self.padding)
+        if self.rows:
+            return F.linear(x, weight, bias).to(self.held).float()
+        y = F.conv2d(x, weight, bias, self.stride, self.padding)
         # Rounding undoes the error of kernels that transform (Winograd).
         return y if kind == torch.bfloat16 else y.round_().to(self.held)
 
 
 def _has_bfloat16(x: Tensor) -> bool:
-    """Whether a convolution of x in bfloat16 has instructions of its own; they sum in float32."""
+    """Whether products with x in bfloat16 have instructions of their own; they sum in float32."""
     return x.is_cpu and bool(torch.backends.mkldnn.enabled) and cpu_has_bfloat16()
 
 
@@ -167,7 +169,7 @@ def make_exact(skeleton: nn.Module, tensors: Mapping[str, Tensor], output_limit:
                 relu=module.relu,
                 rows=rows,
                 limit=output_limit if last else ACTIVATION_LIMIT,
-                held=torch.float32 if rows or last else held,
+                held=torch.float32 if last else held,
             )
         elif isinstance(module, Sum):
             exact = ExactSum()

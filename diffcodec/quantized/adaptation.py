@@ -77,14 +77,12 @@ class StepErrors:
     def __init__(
         self, regressions: "Regressions", height: int, width: int, before: Tensor | None
     ) -> None:
-        self._regressions, self._before, self._width = regressions, before, width
+        self._regressions, self._before = regressions, before
         self.errors = torch.zeros((CHANNELS, height + 2, width + 2), dtype=torch.int16)
 
     def of_phase(self, number: int, selection: Selection) -> "PhaseErrors":
         """What foretells the errors of a phase."""
-        phase, stride = PHASES[number], self._width + 2
-        rows, columns = selection.places // self._width, selection.places % self._width
-        places = (rows + 1) * stride + columns + 1
+        phase, places, stride = PHASES[number], selection.bordered, self.errors.shape[2]
 
         def at(errors: Tensor, colour: int) -> Tensor:
             return errors.flatten(1)[3 * colour : 3 * colour + 3, places]

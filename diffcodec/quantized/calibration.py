@@ -12,8 +12,9 @@ from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder, Probabilities
 from diffcodec.quantized.model import PRIOR
 from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
-KINDS = 6
-"""Kinds of decisions: leaving zero, gaining a bit, sign; each for HL and LH, and for HH."""
+KINDS, WAKING = 7, 6
+"""Kinds of decisions: leaving zero, gaining a bit, sign; each for HL and LH, and for HH. The last
+is whether a square wakes."""
 
 _TAIL = 2.0 ** -np.arange(15, 1, -0.5)
 _EDGES_1 = np.concatenate([_TAIL, np.arange(6, 15) / 20, 1 - _TAIL[::-1]])

@@ -1,7 +1,7 @@
 """The forward process: an image as exact coefficients by level, and back from any state."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate, pairwise
 
 import torch
@@ -44,6 +44,12 @@ class Geometry:
         coarse = self.levels + 1 if level == LOW else level
         return coarse - 1 if coarse > 1 else None
 
+    def coarser(self, level: int) -> int | None:
+        """The level before `level` in a rung, if there is one."""
+        if level == LOW:
+            return None
+        return LOW if level == self.levels else level + 1
+
     def size(self, level: int) -> tuple[int, int]:
         """Size of the channels of a level (LOW: of the coarsest low band)."""
         return self.low_size(self.levels if level == LOW else level)
@@ -68,7 +74,7 @@ class Geometry:
         here = (self.checkerboard(level) == parity).flatten()
         places = here.nonzero()[:, 0]
         real = self.exists(level)[:3].flatten(1)[:, places]
-        return Selection(places, None if bool(real.all()) else real)
+        return Selection(places, None if bool(real.all()) else real, self.size(level)[1])
 
     def no_low(self) -> Tensor:
         """The low band on which level LOW works: none, int32 zeros [1, 3, h, w]."""
@@ -93,11 +99,26 @@ class Selection:
     """Coefficients of a phase: positions in the flattened plane, and which channels have them.
 
     `places` is int64 [n]; `real` bool [3, n], or None if all of them exist. (The three channels
-    of a colour are alike; of level LOW only the first exists.)
+    of a colour are alike; of level LOW only the first exists.) `width` is that of the plane.
     """
 
     places: Tensor
     real: Tensor | None
+    width: int
+
+    @cached_property
+    def bordered(self) -> Tensor:
+        """The positions in the flattened plane with a border of one."""
+        row, column = self.places // self.width, self.places % self.width
+        return (row + 1) * (self.width + 2) + column + 1
+
+    def within(self, positions: Tensor) -> "Selection":
+        """Those of them at some positions, bool [h, w]."""
+        kept = positions.flatten()[self.places]
+        if bool(kept.all()):
+            return self
+        real = None if self.real is None else self.real[:, kept]
+        return Selection(self.places[kept], real, self.width)
 
     def of_rows(self, rows: Tensor) -> Tensor:
         """The selected elements of [3, n], channel by channel, one-dimensional."""

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from diffcodec.entropy import PROBABILITY_BITS, Coder
-from diffcodec.quantized import cells
-from diffcodec.quantized.chain import Geometry, plane_tensor
+from diffcodec.quantized import cells, squares
+from diffcodec.quantized.calibration import WAKING
+from diffcodec.quantized.chain import Geometry, Selection, plane_tensor
 from diffcodec.quantized.features import phase_features
 from diffcodec.quantized.inference import Conditionals, Told
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.refine import LARGEST_SET, in_sets, refine
-from diffcodec.quantized.schedule import FINISH, LOW, Step, steps
+from diffcodec.quantized.schedule import FINISH, LOW, Phase, Step, steps
 from diffcodec.quantized.state import State
 
 
@@ -87,12 +88,45 @@ def _wakes(model: Model, state: State, step: Step, new: Tensor, coder: Coder) ->
     return bool(bits[0])
 
 
+def _wake_squares(
+    chances: Tensor, state: State, step: Step, new: Tensor, coder: Coder
+) -> list[Tensor]:
+    """Code which squares have their first significant coefficient at this rung.
+
+    Returns the positions that are awake then, colour by colour, bool [h, w]. Raises _Cut.
+    """
+    level, floors = step.level, state.floors[step.level]
+    before = squares.awake(floors)
+    coarser = state.geometry.coarser(level)
+    above = before if coarser is None else squares.awake(state.floors[coarser])
+    truth = None if state.values is None else squares.awake(state.values[level].abs() >> new)
+    now: list[Tensor] = []
+    for colour in range(state.colours):
+        other = now[-1] if now else None
+        asleep = ~before[colour]
+        case = squares.contexts(before[colour], above[colour], other)[asleep]
+        bits = state.calibration.code(
+            coder,
+            (colour, step.rung == FINISH),
+            np.full(len(case), WAKING),
+            (chances[step.twin, level - 1, colour][case].numpy() / (1 << PROBABILITY_BITS)),
+            None if truth is None else truth[colour][asleep].int().numpy(),
+        )
+        if len(bits) < len(case):
+            raise _Cut
+        now.append(before[colour].masked_scatter(asleep, torch.from_numpy(bits).bool()))
+    return [squares.positions(flags, *floors.shape[-2:]) for flags in now]
+
+
 def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> None:
     """Code the phases of a step."""
     level = step.level
     floors, old = state.floors[level], state.planes[level]
     if torch.equal(old, new):
         return  # a coarse level may be exact before the finish
+    awake = None
+    if model.squares is not None:
+        awake = _wake_squares(model.squares, state, step, new, coder)
     conditionals = Conditionals(model, state, step)
     refined = floors.clone()
     height, width = floors.shape[-2:]
@@ -100,7 +134,9 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     learning = state.adaptation.begin(step, height, width) if state.rules.adaptive else None
     for number, phase in state.phases():
         channels = phase.channels
-        chosen = state.geometry.selection(level, phase.parity)
+        chosen = _awake(state, level, phase, awake)
+        if not len(chosen.places):
+            continue
         before, after = (chosen.of_channels(p[0, channels, 0, 0]) for p in (old, new))
         values = None if state.values is None else state.values[level][0, channels]
         conditional = conditionals.of_phase(number, told, chosen)
@@ -126,7 +162,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         refined[0, channels] = chosen.put(refined[0, channels], cell)
         if bool((reached > after).any()):
             state.floors[level] = refined
-            state.planes[level] = _reached_planes(state, level, number, old, new, reached)
+            state.planes[level] = _reached_planes(state, level, number, old, new, reached, awake)
             raise _Cut
         shift = phase_features(
             floors[:, channels], old[:, channels], refined[:, channels], new[:, channels]
@@ -135,13 +171,28 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     state.floors[level] = refined
 
 
+def _awake(state: State, level: int, phase: Phase, awake: list[Tensor] | None) -> Selection:
+    """The coefficients that a phase codes."""
+    every = state.geometry.selection(level, phase.parity)
+    return every if awake is None else every.within(awake[phase.colour])
+
+
 def _reached_planes(
-    state: State, level: int, last: int, old: Tensor, new: Tensor, reached: Tensor
+    state: State,
+    level: int,
+    last: int,
+    old: Tensor,
+    new: Tensor,
+    reached: Tensor,
+    awake: list[Tensor] | None,
 ) -> Tensor:
     """Planes of every coefficient when phase `last` was cut, int32 [1, 9, h, w]."""
     planes = old.expand_as(state.floors[level]).clone()
     for number, phase in state.phases()[: last + 1]:
-        chosen = state.geometry.selection(level, phase.parity)
+        chosen = _awake(state, level, phase, awake)
         done = reached if number == last else chosen.of_channels(new[0, phase.channels, 0, 0])
         planes[0, phase.channels] = chosen.put(planes[0, phase.channels], done)
+    for colour, positions in enumerate(awake or ()):
+        channels = slice(3 * colour, 3 * colour + 3)
+        planes[0, channels] = torch.where(positions, planes[0, channels], new[0, channels])
     return planes

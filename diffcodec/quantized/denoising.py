@@ -60,7 +60,7 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
 
     def tile(rows: slice, columns: slice) -> Tensor:
         part = inputs[..., rows, columns].float().contiguous(memory_format=torch.channels_last)
-        return load()(part, row(rung - deeper))
+        return load()(part, row(rung - deeper)).to(torch.int16)
 
     correction = in_tiles(tile, *inputs.shape[2:]).movedim(-1, 0)
     corrected = padded + shuffled(correction[None].float(), rung) / UNITS_PER_CELL

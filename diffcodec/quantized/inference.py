@@ -1,5 +1,7 @@
 """The integer network on a state: conditionals of a step, in tiles so that memory is bounded."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,6 @@ class Told:
     """What the phases of a step have told so far, at every position of its level."""
 
     def __init__(self, height: int, width: int) -> None:
-        self.stride = width + 2
         # A border of zeros stands for what lies outside the picture.
         self.padded = torch.zeros((height + 2, width + 2, CHANNELS), dtype=torch.int16)
 
@@ -29,14 +30,21 @@ class Told:
         inner = self.padded[1:-1, 1:-1, channels]
         inner += features[0].movedim(0, -1).to(torch.int16)
 
-    def around(self, places: Tensor, known: int) -> Tensor:
-        """The first `known` channels at the nine neighbours of places, float32 [n, 9 * known]."""
-        width = self.stride - 2
-        corner = places // width * self.stride + places % width
-        offsets = torch.tensor([r * self.stride + c for r in range(3) for c in range(3)])
-        around = (corner[:, None] + offsets).flatten()
-        flat = self.padded[..., :known].flatten(0, 1)
-        return flat.index_select(0, around).view(len(places), 9 * known).float()
+    def around(self, known: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """What gives the first `known` channels at the nine neighbours of places.
+
+        It takes places of the bordered plane and returns [n, 9 * known].
+        """
+        stride = self.padded.shape[1]
+        # Three neighbours in a row lie side by side.
+        rows = self.padded[..., :known].to(dtype).flatten().unfold(0, 3 * known, known)
+        starts = torch.tensor([-stride, 0, stride]) - 1
+
+        def at(places: Tensor) -> Tensor:
+            wanted = (places[:, None] + starts).flatten()
+            return rows.index_select(0, wanted).view(len(places), 9 * known)
+
+        return at
 
 
 class Conditionals:
@@ -51,7 +59,7 @@ class Conditionals:
     def of_phase(self, number: int, told: Told, selection: Selection) -> Conditional:
         """Conditionals of the coefficients of a phase, given what earlier phases have told."""
         phase = PHASES[number]
-        outputs = self._head(number, told if number else None, selection.places)
+        outputs = self._head(number, told if number else None, selection)
         return self._conditional(outputs, phase.channels, selection)
 
     def _conditional(self, outputs: Tensor, channels: slice, selection: Selection) -> Conditional:
@@ -67,7 +75,7 @@ class Conditionals:
         )
 
     def _trunk(self, state: State, step: Step) -> Tensor:
-        """Trunk activations, int16 [h * w, width]."""
+        """Trunk activations, int16 or bfloat16 [h * w, width]."""
         level, geometry = step.level, state.geometry
         finer = geometry.finer(level)
         low_planes = low_plane_tensor(step.rung, geometry.levels if level == LOW else level)
@@ -86,17 +94,20 @@ class Conditionals:
                 step.deeper,
             )
             features = features.contiguous(memory_format=torch.channels_last)
-            return self.model.network.trunk(features, self.index)
+            trunk = self.model.network.trunk(features, self.index)
+            return trunk if trunk.dtype == torch.bfloat16 else trunk.to(torch.int16)
 
         height, width = geometry.size(level)
         return in_tiles(tile, height, width).flatten(0, 1)
 
-    def _head(self, number: int, told: Told | None, places: Tensor) -> Tensor:
-        """Outputs of a head at some positions, int16 [n, outputs]."""
-        parts = []
-        for some in places.split(ROWS):
-            trunk = self.trunk.index_select(0, some)  # faster than indexing on one thread
-            around = None if told is None else told.around(some, PHASES[number].known)
-            outputs = self.model.network.head(number, trunk.float(), around, self.index)
+    def _head(self, number: int, told: Told | None, selection: Selection) -> Tensor:
+        """Outputs of a head at the selected positions, int16 [n, outputs]."""
+        phase, parts = PHASES[number], []
+        around = None if told is None else told.around(phase.known, self.trunk.dtype)
+        places = zip(selection.places.split(ROWS), selection.bordered.split(ROWS), strict=True)
+        for inside, bordered in places:
+            trunk = self.trunk.index_select(0, inside)  # faster than indexing on one thread
+            known = None if around is None else around(bordered)
+            outputs = self.model.network.head(number, trunk, known, self.index)
             parts.append(outputs.to(torch.int16))
         return torch.cat(parts)

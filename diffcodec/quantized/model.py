@@ -21,6 +21,7 @@ from diffcodec.exact.cdf import (
 )
 from diffcodec.exact.layers import make_exact
 from diffcodec.networks import Depth, Experts, StepNetwork
+from diffcodec.quantized import squares
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.schedule import EXPERTS, LEVELS, LOW, PHASES, TOP_RUNG
 
@@ -46,6 +47,9 @@ class Model:
         table: the integer CDF.
         wake: int32 [TOP_RUNG, LOW]: chance in 2^-16 that a level which was all zero so far has
             its first significant coefficient at this rung.
+        squares: int32 [TOP_RUNG, LOW, 3, squares.CONTEXTS]: chance in 2^-16 that a square of a
+            colour which was all zero so far wakes at this rung of this level. None if squares of
+            the model's streams do not sleep.
         prior: how many observations, in each bin of `Calibration`, speak for the probabilities as
             they are.
         interpolated: at how many of the finest levels chroma is interpolated (`Geometry`).
@@ -55,6 +59,7 @@ class Model:
     network: Experts
     table: CdfTable
     wake: Tensor
+    squares: Tensor | None
     prior: int
     interpolated: int
     id: bytes
@@ -98,12 +103,14 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     """The model of these tensors. Raises ModelError if some are missing or unsuitable."""
     try:
         table = CdfTable(tensors["cdf"], tensors["inverse_scales"])
-        wake = tensors["wake"]
+        wake, flags = tensors["wake"], tensors.get("squares")
     except KeyError as error:
         raise ModelError(f"The model file lacks the table {error}.") from error
     untold = {"prior": torch.tensor(PRIOR), "interpolated": torch.tensor(INTERPOLATED)}
     held = {**untold, **tensors}
     expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW)} | dict.fromkeys(untold, ())
+    if flags is not None:
+        expected["squares"] = (TOP_RUNG, LOW, 3, squares.CONTEXTS)
     for name, shape in expected.items():
         if tuple(held[name].shape) != shape:
             raise ModelError(f"The table {name} of the model file has the wrong shape.")
@@ -114,7 +121,7 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
     prior, interpolated = (int(held[name]) for name in untold)
-    return Model(exact, table, wake, prior, interpolated, files.model_id(tensors))
+    return Model(exact, table, wake, flags, prior, interpolated, files.model_id(tensors))
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:

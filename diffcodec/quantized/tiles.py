@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 TILE = 512
@@ -13,7 +12,7 @@ HALO = 64
 
 
 def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int) -> Tensor:
-    """Put together what `compute` makes of tiles of a plane, int16 [height, width, C].
+    """Put together what `compute` makes of tiles of a plane, [height, width, C] of its type.
 
     `compute` gets rows and columns of a tile with its halo and returns [1, C, ...] for them.
     """
@@ -24,8 +23,8 @@ def in_tiles(compute: Callable[[slice, slice], Tensor], height: int, width: int)
             columns, columns_outside, columns_inside = _extend(left, width)
             part = compute(rows_outside, columns_outside)[..., rows_inside, columns_inside]
             if whole is None:
-                whole = part.new_empty((height, width, part.shape[1]), dtype=torch.int16)
-            whole[rows, columns] = part[0].movedim(0, -1).to(torch.int16)
+                whole = part.new_empty((height, width, part.shape[1]))
+            whole[rows, columns] = part[0].movedim(0, -1)
     assert whole is not None
     return whole
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ from diffcodec.gaussian.schedule import LinearLogSnr
 from diffcodec.gaussian.tabulate import tabulate
 from diffcodec.gaussian.times import ImportanceTimes
 from diffcodec.networks import Depth, Experts
-from diffcodec.quantized import chain, denoising, model
+from diffcodec.quantized import chain, denoising, model, squares
 from diffcodec.quantized.objective import step_bits, step_loss
 from diffcodec.quantized.schedule import (
     FINISH,
@@ -29,6 +30,7 @@ from diffcodec.quantized.schedule import (
     LEVELS,
     LOW,
     TOP_RUNG,
+    steps,
 )
 from diffcodec.training.data import Draw
 from diffcodec.training.diet import (
@@ -141,6 +143,7 @@ class Codec:
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
             "wake": wake_odds(list(crops) if self._mosaics else images, self.interpolated),
+            **({} if self._mosaics else {"squares": square_odds(images, self.interpolated)}),
             "prior": torch.tensor(self.prior, dtype=torch.int32),
             "interpolated": torch.tensor(self.interpolated, dtype=torch.int32),
             **_BFLOAT16,
@@ -302,6 +305,37 @@ def wake_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
                 if (values.abs() >> chain.plane_tensor(rung, level, levels)).any():
                     woken[rung, level - 1] += 1
                     break
+    return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
+
+
+def square_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
+    """For each rung, level, colour and case the chance, in 2^-16, that a sleeping square wakes.
+
+    int32 [TOP_RUNG, LOW, 3, squares.CONTEXTS]; counted as `wake_odds` counts.
+    """
+    asleep = torch.full((TOP_RUNG, LOW, 3, squares.CONTEXTS), 1.0)
+    woken = torch.full_like(asleep, 0.5)
+    for image in tqdm(images, "counting", disable=None):
+        peaks = {
+            level: F.max_pool2d(values.abs().float(), squares.SIDE, ceil_mode=True).int()
+            for level, values in chain.analyse(image[None], interpolated=interpolated).items()
+        }
+        geometry = chain.Geometry(*image.shape[1:])
+        awake = {level: torch.zeros_like(peak[0, ::3]).bool() for level, peak in peaks.items()}
+        for step in steps(geometry.levels):
+            level, before = step.level, awake[step.level]
+            planes = chain.plane_tensor(step.rung, level, geometry.levels)
+            awake[level] = now = (peaks[level] >> planes != 0)[0].unflatten(0, (3, 3)).any(1)
+            if not bool(now.any()):
+                continue  # the level sleeps, and its squares are not asked
+            coarser = geometry.coarser(level)
+            above = before if coarser is None else awake[coarser]
+            for colour, sleeping in enumerate(~before):
+                other = now[colour - 1] if colour else None
+                case = squares.contexts(before[colour], above[colour], other)
+                for counts, which in ((asleep, sleeping), (woken, sleeping & now[colour])):
+                    seen = torch.bincount(case[which], minlength=squares.CONTEXTS)
+                    counts[step.rung, level - 1, colour] += seen
     return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
