@@ -109,7 +109,7 @@ def _wake_squares(
             coder,
             (colour, step.rung == FINISH),
             np.full(len(case), WAKING),
-            (chances[step.twin, level - 1, colour][case].numpy() / (1 << PROBABILITY_BITS)),
+            chances[step.twin, level - 1, colour][case].numpy() / (1 << PROBABILITY_BITS),
             None if truth is None else truth[colour][asleep].int().numpy(),
         )
         if len(bits) < len(case):
@@ -134,7 +134,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     learning = state.adaptation.begin(step, height, width) if state.rules.adaptive else None
     for number, phase in state.phases():
         channels = phase.channels
-        chosen = _awake(state, level, phase, awake)
+        chosen = _selection(state, level, phase, awake)
         if not len(chosen.places):
             continue
         before, after = (chosen.of_channels(p[0, channels, 0, 0]) for p in (old, new))
@@ -171,8 +171,8 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     state.floors[level] = refined
 
 
-def _awake(state: State, level: int, phase: Phase, awake: list[Tensor] | None) -> Selection:
-    """The coefficients that a phase codes."""
+def _selection(state: State, level: int, phase: Phase, awake: list[Tensor] | None) -> Selection:
+    """The coefficients that a phase codes: those at the positions that are awake, if some sleep."""
     every = state.geometry.selection(level, phase.parity)
     return every if awake is None else every.within(awake[phase.colour])
 
@@ -189,7 +189,7 @@ def _reached_planes(
     """Planes of every coefficient when phase `last` was cut, int32 [1, 9, h, w]."""
     planes = old.expand_as(state.floors[level]).clone()
     for number, phase in state.phases()[: last + 1]:
-        chosen = _awake(state, level, phase, awake)
+        chosen = _selection(state, level, phase, awake)
         done = reached if number == last else chosen.of_channels(new[0, phase.channels, 0, 0])
         planes[0, phase.channels] = chosen.put(planes[0, phase.channels], done)
     for colour, positions in enumerate(awake or ()):

@@ -22,7 +22,7 @@ def export(
 
     Args:
         calibration: pictures (of the training set) that set the ranges of the activations and
-            the odds of a level's first rung.
+            the odds that sleeping levels and squares wake.
         validation: pictures on which the card shall tell the float network's figures.
 
     Raises ModelError if the checkpoint is unusable or breaks the accumulator bound.
