@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         info,
         sample,
     )
+    from diffcodec.bitstream import is_set
     from diffcodec.sets import (
         CodedSet,
         Milestone,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         SetInfo,
         decode_set,
         encode_set,
-        is_set,
         model_likelihood,
         sample_set,
         set_info,
@@ -72,7 +72,6 @@ _OF_SETS = {
     "SetInfo",
     "decode_set",
     "encode_set",
-    "is_set",
     "model_likelihood",
     "sample_set",
     "set_info",
@@ -83,6 +82,6 @@ pillow_plugin.register()
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "sets" if name in _OF_SETS else "api"
+        module = "bitstream" if name == "is_set" else "sets" if name in _OF_SETS else "api"
         return getattr(import_module(f"diffcodec.{module}"), name)
     raise AttributeError(f"module 'diffcodec' has no attribute {name!r}")

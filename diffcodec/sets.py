@@ -112,11 +112,6 @@ class SetInfo:
     total_bytes: int
 
 
-def is_set(data: bytes) -> bool:
-    """Whether a .dfc file is a set of pictures; raises FormatError if it is no .dfc file."""
-    return bitstream.is_set(data)
-
-
 def set_info(data: bytes) -> SetInfo:
     """Read what a set, or a prefix that has the header, says of itself.
 

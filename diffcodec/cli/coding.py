@@ -30,6 +30,7 @@ from diffcodec.cli.common import (
 from diffcodec.cli.many import Many
 from diffcodec.cli.sets import decode_set, encode_set
 from diffcodec.errors import ImageError
+from diffcodec.startup import import_torch
 
 
 def many_files(command: Callable[..., None]) -> Callable[..., None]:
@@ -115,6 +116,7 @@ def encode(
 
 def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     """Encode one picture and print its line."""
+    import_torch()
     import diffcodec
     from diffcodec.batch import encoded
 
@@ -195,6 +197,7 @@ def decode(
 
 def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:
     """Decode the file of one picture and print its line."""
+    import_torch()
     import diffcodec
     from diffcodec.batch import decoded, truncated
     from diffcodec.imageio import beyond_pillow, check_suffix
