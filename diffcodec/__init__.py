@@ -65,23 +65,26 @@ __all__ = [
     "set_info",
 ]
 
-_OF_SETS = {
-    "CodedSet",
-    "Milestone",
-    "SetGroup",
-    "SetInfo",
-    "decode_set",
-    "encode_set",
-    "model_likelihood",
-    "sample_set",
-    "set_info",
-}
+_ELSEWHERE = {"is_set": "bitstream"} | dict.fromkeys(
+    (
+        "CodedSet",
+        "Milestone",
+        "SetGroup",
+        "SetInfo",
+        "decode_set",
+        "encode_set",
+        "model_likelihood",
+        "sample_set",
+        "set_info",
+    ),
+    "sets",
+)
+"""The modules of names that are not in `api`."""
 
 pillow_plugin.register()
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "bitstream" if name == "is_set" else "sets" if name in _OF_SETS else "api"
-        return getattr(import_module(f"diffcodec.{module}"), name)
+        return getattr(import_module(f"diffcodec.{_ELSEWHERE.get(name, 'api')}"), name)
     raise AttributeError(f"module 'diffcodec' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -17,15 +18,16 @@ def import_torch() -> None:
     part of the rest, and of the program's end, is garbage collection that finds nothing: it is
     rare from now on, and lets alone what was imported.
     """
+    if "torch" in sys.modules:
+        return
     gc.set_threshold(100_000)
     found = find_spec("torch")
-    if "torch" in sys.modules or found is None or found.origin is None:
+    if found is None or found.origin is None:
         return
     tried = _TRIED in Path(found.origin).with_name("version.py").read_text()
     if tried:
         sys.modules[_LEFT_OUT] = ModuleType(_LEFT_OUT)
-    import torch  # noqa: F401
-
+    import_module("torch")
     if tried:
         del sys.modules[_LEFT_OUT]
     gc.freeze()

@@ -89,13 +89,17 @@ def _wakes(model: Model, state: State, step: Step, new: Tensor, coder: Coder) ->
 
 
 def _wake_squares(
-    chances: Tensor, state: State, step: Step, new: Tensor, coder: Coder
+    model: Model, state: State, step: Step, new: Tensor, coder: Coder
 ) -> list[Tensor]:
-    """Code which squares have their first significant coefficient at this rung.
+    """Code which squares have their first significant coefficient at this rung, if squares sleep.
 
     Returns the positions that are awake then, colour by colour, bool [h, w]. Raises _Cut.
     """
     level, floors = step.level, state.floors[step.level]
+    height, width = floors.shape[-2:]
+    if model.squares is None:
+        return [torch.ones((height, width), dtype=torch.bool)] * state.colours
+    chances = model.squares[step.twin, level - 1]
     before = squares.awake(floors)
     coarser = state.geometry.coarser(level)
     above = before if coarser is None else squares.awake(state.floors[coarser])
@@ -109,13 +113,13 @@ def _wake_squares(
             coder,
             (colour, step.rung == FINISH),
             np.full(len(case), WAKING),
-            chances[step.twin, level - 1, colour][case].numpy() / (1 << PROBABILITY_BITS),
+            chances[colour][case].numpy() / (1 << PROBABILITY_BITS),
             None if truth is None else truth[colour][asleep].int().numpy(),
         )
         if len(bits) < len(case):
             raise _Cut
         now.append(before[colour].masked_scatter(asleep, torch.from_numpy(bits).bool()))
-    return [squares.positions(flags, *floors.shape[-2:]) for flags in now]
+    return [squares.positions(flags, height, width) for flags in now]
 
 
 def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> None:
@@ -124,9 +128,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     floors, old = state.floors[level], state.planes[level]
     if torch.equal(old, new):
         return  # a coarse level may be exact before the finish
-    awake = None
-    if model.squares is not None:
-        awake = _wake_squares(model.squares, state, step, new, coder)
+    awake = _wake_squares(model, state, step, new, coder)
     conditionals = Conditionals(model, state, step)
     refined = floors.clone()
     height, width = floors.shape[-2:]
@@ -171,10 +173,9 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     state.floors[level] = refined
 
 
-def _selection(state: State, level: int, phase: Phase, awake: list[Tensor] | None) -> Selection:
-    """The coefficients that a phase codes: those at the positions that are awake, if some sleep."""
-    every = state.geometry.selection(level, phase.parity)
-    return every if awake is None else every.within(awake[phase.colour])
+def _selection(state: State, level: int, phase: Phase, awake: list[Tensor]) -> Selection:
+    """The coefficients that a phase codes: those at the positions that are awake."""
+    return state.geometry.selection(level, phase.parity).within(awake[phase.colour])
 
 
 def _reached_planes(
@@ -184,7 +185,7 @@ def _reached_planes(
     old: Tensor,
     new: Tensor,
     reached: Tensor,
-    awake: list[Tensor] | None,
+    awake: list[Tensor],
 ) -> Tensor:
     """Planes of every coefficient when phase `last` was cut, int32 [1, 9, h, w]."""
     planes = old.expand_as(state.floors[level]).clone()
@@ -192,7 +193,7 @@ def _reached_planes(
         chosen = _selection(state, level, phase, awake)
         done = reached if number == last else chosen.of_channels(new[0, phase.channels, 0, 0])
         planes[0, phase.channels] = chosen.put(planes[0, phase.channels], done)
-    for colour, positions in enumerate(awake or ()):
-        channels = slice(3 * colour, 3 * colour + 3)
-        planes[0, channels] = torch.where(positions, planes[0, channels], new[0, channels])
+    for _, phase in state.phases():  # what sleeps was told before the first
+        own = planes[0, phase.channels]
+        own.copy_(torch.where(awake[phase.colour], own, new[0, phase.channels]))
     return planes

@@ -95,6 +95,7 @@ class Conditionals:
             )
             features = features.contiguous(memory_format=torch.channels_last)
             trunk = self.model.network.trunk(features, self.index)
+            # Two bytes each, either way.
             return trunk if trunk.dtype == torch.bfloat16 else trunk.to(torch.int16)
 
         height, width = geometry.size(level)

@@ -305,7 +305,7 @@ def wake_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
                 if (values.abs() >> chain.plane_tensor(rung, level, levels)).any():
                     woken[rung, level - 1] += 1
                     break
-    return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
+    return _chances(woken, asleep)
 
 
 def square_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
@@ -336,6 +336,11 @@ def square_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
                 for counts, which in ((asleep, sleeping), (woken, sleeping & now[colour])):
                     seen = torch.bincount(case[which], minlength=squares.CONTEXTS)
                     counts[step.rung, level - 1, colour] += seen
+    return _chances(woken, asleep)
+
+
+def _chances(woken: Tensor, asleep: Tensor) -> Tensor:
+    """The share of those asleep that woke, int32 in 2^-16, neither never nor always."""
     return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
