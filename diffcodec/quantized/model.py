@@ -21,7 +21,9 @@ from diffcodec.exact.cdf import (
 )
 from diffcodec.exact.layers import make_exact
 from diffcodec.networks import Depth, Experts, StepNetwork
-from diffcodec.quantized import squares
+from diffcodec.quantized import significance as squares
+from diffcodec.quantized.ladder import white
+from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.schedule import EXPERTS, LEVELS, LOW, PHASES, TOP_RUNG
 
@@ -58,10 +60,10 @@ class Model:
 
     network: Experts
     table: CdfTable
-    wake: Tensor
-    squares: Tensor | None
+    levels_odds: Tensor
+    blocks_odds: Tensor
     prior: int
-    interpolated: int
+    process: Process
     id: bytes
 
 
@@ -121,7 +123,9 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
     assert isinstance(exact, Experts)
     prior, interpolated = (int(held[name]) for name in untold)
-    return Model(exact, table, wake, flags, prior, interpolated, files.model_id(tensors))
+    import os
+    late={1: 1} if os.environ.get("L1") and flags is not None else {}
+    return Model(exact, table, wake, flags, prior, Process(white(late), interpolated), files.model_id(tensors))
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:

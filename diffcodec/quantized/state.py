@@ -1,16 +1,14 @@
 """The state of a chain: what the decoder knows of a picture before a step."""
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from diffcodec.quantized import chain
-from diffcodec.quantized.adaptation import Adaptation
-from diffcodec.quantized.calibration import Calibration
-from diffcodec.quantized.chain import Geometry, plane_tensor
-from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW, PHASES, TOP_RUNG, Phase
-from diffcodec.quantized.versions import NEWEST, RULES, Rules
+from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.pyramid import Pyramid
+from diffcodec.quantized.schedule import CHANNELS, PHASES, Phase
 
 
 @dataclass
@@ -19,71 +17,67 @@ class State:
 
     `floors` and `planes` hold for each level the cells of its coefficients, int32 [1, 9, h, w]
     and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
-    `rungs` is the last rung that each level has completed; `awake` the levels with a
+    `rungs` is the last rung that each level has completed; `significant` the levels with a
     significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
-    is the low band that the next level of the rung works on.
+    is the low band that the next level of the rung works on; `corrections` are those that the
+    chain has learnt so far.
     """
 
-    geometry: Geometry
+    pyramid: Pyramid
     colours: int
+    corrections: Corrections
     floors: dict[int, Tensor]
     planes: dict[int, Tensor]
     rungs: dict[int, int]
     low: Tensor
     values: dict[int, Tensor] | None = None
-    awake: set[int] = field(default_factory=set)
-    rules: Rules = RULES[NEWEST]
-    calibration: Calibration = field(init=False)
-    adaptation: Adaptation = field(default_factory=Adaptation)
-
-    def __post_init__(self) -> None:
-        self.calibration = Calibration(self.rules)
+    significant: set[int] = field(default_factory=set)
 
     @classmethod
-    def empty(
-        cls,
-        height: int,
-        width: int,
-        colours: int,
-        depth: int = DEPTH,
-        rules: Rules = RULES[NEWEST],
-        interpolated: int = 0,
-    ) -> "State":
-        """Nothing known but the size, the bits per sample and the rules of the stream.
-
-        `interpolated` is the number of levels at which the model has chroma interpolated.
-        """
-        geometry, top = Geometry(height, width, depth, interpolated), TOP_RUNG + depth - DEPTH
-        levels = [LOW, *range(1, geometry.levels + 1)]
+    def empty(cls, pyramid: Pyramid, colours: int, corrections: Corrections) -> "State":
+        """Nothing known but the size and the bits per sample."""
+        levels = pyramid.coarse_to_fine
         return cls(
-            geometry,
+            pyramid,
             colours,
+            corrections,
             floors={
-                level: torch.zeros((1, CHANNELS, *geometry.size(level)), dtype=torch.int32)
+                level: torch.zeros(
+                    (1, CHANNELS, *pyramid.size(level)), dtype=torch.int32, device="cpu"
+                )
                 for level in levels
             },
-            planes={level: plane_tensor(top, level, geometry.levels) for level in levels},
-            rungs=dict.fromkeys(levels, top),
-            low=geometry.no_low(),
-            rules=rules,
+            planes={level: pyramid.planes(pyramid.top, level) for level in levels},
+            rungs=dict.fromkeys(levels, pyramid.top),
+            low=pyramid.no_low(),
         )
 
     @classmethod
-    def of_image(cls, planes: Tensor, depth: int = DEPTH, interpolated: int = 0) -> "State":
+    def of_image(cls, pyramid: Pyramid, planes: Tensor, corrections: Corrections) -> "State":
         """The start of an encoder that knows the picture, integers [1 or 3, H, W]."""
-        colours, height, width = planes.shape
-        state = cls.empty(height, width, colours, depth, interpolated=interpolated)
-        state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth, interpolated)
+        state = cls.empty(pyramid, len(planes), corrections)
+        state.values = pyramid.analyse(planes.expand(3, -1, -1)[None])
         return state
 
+    def clone(self) -> "State":
+        """A copy from which the chain can go on on its own; tensors are shared, as none changes."""
+        return replace(
+            self,
+            corrections=self.corrections.clone(),
+            floors=dict(self.floors),
+            planes=dict(self.planes),
+            rungs=dict(self.rungs),
+            significant=copy.copy(self.significant),
+        )
+
     def advance(self, rung: int) -> None:
-        """Tell an encoder's state all that the rungs down to this one tell."""
+        """Let an encoder's state know all that the rungs down to this one say."""
         assert self.values is not None
         for level, values in self.values.items():
-            floors, planes = chain.cells_at(values, rung, level, self.geometry.levels)
+            floors, planes = self.pyramid.cells_at(values, rung, level)
             self.floors[level], self.planes[level], self.rungs[level] = floors, planes, rung
             if bool(floors.any()):
-                self.awake.add(level)
+                self.significant.add(level)
 
     def phases(self) -> list[tuple[int, Phase]]:
         """The phases of a step with their numbers; grey pictures have none of colour."""

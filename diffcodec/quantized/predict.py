@@ -1,0 +1,104 @@
+"""The device's side of a step: the integer network on a state gives conditionals as integers.
+
+Trunks are computed in tiles so that memory is bounded.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcodec.quantized.features import step_features
+from diffcodec.quantized.model import Model, scale_index
+from diffcodec.quantized.schedule import CHANNELS, PHASES, Step
+from diffcodec.quantized.state import State
+from diffcodec.quantized.tiles import in_tiles
+
+ROWS = 1 << 14
+"""Positions on which a head works at a time: few enough for the cache."""
+
+
+class Context:
+    """How far the phases of a step have moved midpoints so far, at every position of its level."""
+
+    def __init__(self, height: int, width: int) -> None:
+        # A border of zeros stands for what lies outside the picture.
+        self._padded = torch.zeros(
+            (height + 2, width + 2, CHANNELS), dtype=torch.int16, device="cpu"
+        )
+
+    def add(self, colour: int, bordered: Tensor, moves: NDArray[np.int16]) -> None:
+        """Add what a phase has moved, int16 [n, 3], at positions of the bordered plane."""
+        flat = self._padded.view(-1, CHANNELS)
+        flat[bordered, 3 * colour : 3 * colour + 3] = torch.from_numpy(moves)
+
+    def around(self, known: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """What gives the first `known` channels at the nine neighbours of places.
+
+        It takes places of the bordered plane and returns [n, 9 * known].
+        """
+        stride = self._padded.shape[1]
+        # Three neighbours in a row lie side by side.
+        rows = self._padded[..., :known].to(dtype).flatten().unfold(0, 3 * known, known)
+        starts = torch.tensor([-stride, 0, stride], device="cpu") - 1
+
+        def at(places: Tensor) -> Tensor:
+            wanted = (places[:, None] + starts).flatten()
+            return rows.index_select(0, wanted).view(len(places), 9 * known)
+
+        return at
+
+
+class Conditionals:
+    """The conditionals of one step of one picture, phase by phase."""
+
+    def __init__(self, model: Model, state: State, step: Step) -> None:
+        self._network = model.network
+        self._index = model.process.ladder.index(step)
+        self._trunk = self._trunk_of(state, step)
+
+    def of_phase(
+        self, number: int, context: Context, places: Tensor, bordered: Tensor
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Means and indices of scales, int32 [n, 3] each, for the host.
+
+        Args: the number of the phase; what earlier ones have moved; positions in the flattened
+        plane and in the bordered one, int64 [n].
+        """
+        phase, parts = PHASES[number], []
+        around = context.around(phase.known, self._trunk.dtype) if phase.known else None
+        for inside, beside in zip(places.split(ROWS), bordered.split(ROWS), strict=True):
+            trunk = self._trunk.index_select(0, inside)  # faster than indexing on one thread
+            known = None if around is None else around(beside)
+            parts.append(self._network.head(number, trunk, known, self._index).to(torch.int32))
+        mean, scale = torch.cat(parts).cpu().chunk(2, 1)
+        return mean.contiguous().numpy(), scale_index(scale).contiguous().numpy()
+
+    def _trunk_of(self, state: State, step: Step) -> Tensor:
+        """Trunk activations, int16 or bfloat16 [h * w, width]."""
+        level, pyramid = step.level, state.pyramid
+        finer = pyramid.finer(level)
+        floors, planes = state.floors[level], state.planes[level]
+        low_planes = pyramid.low_planes(step.rung, level)
+
+        def tile(rows: slice, columns: slice) -> Tensor:
+            children = None
+            if finer is not None:
+                family = [slice(2 * side.start, 2 * side.stop) for side in (rows, columns)]
+                children = state.floors[finer][..., family[0], family[1]], state.planes[finer]
+            features = step_features(
+                state.low[..., rows, columns],
+                low_planes,
+                floors[..., rows, columns],
+                planes,
+                children,
+                step.deeper,
+            )
+            features = features.contiguous(memory_format=torch.channels_last)
+            trunk = self._network.trunk(features, self._index)
+            # Two bytes each, either way.
+            return trunk if trunk.dtype == torch.bfloat16 else trunk.to(torch.int16)
+
+        return in_tiles(tile, *pyramid.size(level)).flatten(0, 1)

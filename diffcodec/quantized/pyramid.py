@@ -1,0 +1,163 @@
+"""The forward process: an image as exact coefficients by level, and back from any cells.
+
+A process is what a model file fixes of it; a pyramid is the process on pictures of one size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffcodec.quantized import cells
+from diffcodec.quantized.ladder import Ladder
+from diffcodec.quantized.schedule import CHANNELS, DEPTH, LEVELS, LOW, TOP_RUNG, Step, steps
+from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
+from diffcodec.transforms.wavelet import details_shape
+
+
+@dataclass(frozen=True)
+class Process:
+    """The quantised process of a model: its ladder, and at how many of the finest levels chroma is
+    interpolated; it has wavelets at the others."""
+
+    ladder: Ladder
+    interpolated: int = 0
+
+    def pyramid(self, height: int, width: int, depth: int = DEPTH) -> "Pyramid":
+        """The process on pictures of height x width pixels with `depth` bits per sample."""
+        return Pyramid(self, height, width, depth)
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Sizes, planes and transform of the levels of pictures of one size."""
+
+    process: Process
+    height: int
+    width: int
+    depth: int = DEPTH
+
+    @property
+    def levels(self) -> int:
+        """LEVELS, or fewer for small images."""
+        return min(LEVELS, (max(self.height, self.width) - 1).bit_length())
+
+    @property
+    def coarse_to_fine(self) -> list[int]:
+        """All levels in the order of a rung."""
+        return [LOW, *range(self.levels, 0, -1)]
+
+    @property
+    def finest(self) -> int:
+        """The level that ends a rung."""
+        return 1 if self.levels else LOW
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps of the chain."""
+        return steps(self.levels, self.depth)
+
+    @property
+    def top(self) -> int:
+        """The rung at which nothing is known."""
+        return TOP_RUNG + self.depth - DEPTH
+
+    def low_size(self, level: int) -> tuple[int, int]:
+        """Size of the low band after `level` levels (0: the image)."""
+        return -(-self.height >> level), -(-self.width >> level)
+
+    def size(self, level: int) -> tuple[int, int]:
+        """Size of the channels of a level (LOW: of the coarsest low band)."""
+        return self.low_size(self.levels if level == LOW else level)
+
+    def finer(self, level: int) -> int | None:
+        """The level after `level` in a rung, if there is one."""
+        coarse = self.levels + 1 if level == LOW else level
+        return coarse - 1 if coarse > 1 else None
+
+    def coarser(self, level: int) -> int | None:
+        """The level before `level` in a rung, if there is one."""
+        if level == LOW:
+            return None
+        return LOW if level == self.levels else level + 1
+
+    def exists(self, level: int) -> Tensor:
+        """Which coefficients of a level are real, bool [CHANNELS, h, w]; the others are zero."""
+        mask = torch.zeros((CHANNELS, *self.size(level)), dtype=torch.bool, device="cpu")
+        if level == LOW:
+            mask[::3] = True
+        else:
+            for band, (rows, columns) in enumerate(details_shape(*self.low_size(level - 1))):
+                mask[band::3, :rows, :columns] = True
+        return mask
+
+    def planes(self, rung: int, level: int) -> Tensor:
+        """Planes of a level once a rung is done, int32 [1, CHANNELS, 1, 1]."""
+        return self.process.ladder.planes(rung, level, self.levels)
+
+    def low_planes(self, rung: int, level: int) -> Tensor:
+        """Planes of the error of the low band on which a level works, int32 [1, 3, 1, 1]."""
+        return self.process.ladder.low_planes(rung, self.levels if level == LOW else level)
+
+    def cells_at(self, values: Tensor, rung: int, level: int) -> tuple[Tensor, Tensor]:
+        """Floors and planes of a level's exact coefficients int32 [N, 9, h, w] after a rung."""
+        planes = self.planes(rung, level).to(values.device)
+        return cells.floor(values, planes), planes
+
+    def refines(self, rung: int, level: int) -> bool:
+        """Whether a rung refines a level: coarse ones may be exact before the finish."""
+        before = self.planes(rung + 1, level)
+        return not torch.equal(self.planes(rung, level), before)
+
+    def no_low(self) -> Tensor:
+        """The low band on which level LOW works: none, int32 zeros [1, 3, h, w]."""
+        return torch.zeros((1, 3, *self.size(LOW)), dtype=torch.int32, device="cpu")
+
+    def finer_low(self, low: Tensor, level: int, coefficients: Tensor) -> Tensor:
+        """The low band on which the next finer level works, int32 [N, 3, h, w].
+
+        Args: the low band on which `level` works and integers for its channels [N, 9, h, w].
+        """
+        if level == LOW:
+            return coefficients[:, ::3]
+        size, bands = self.low_size(level - 1), coefficients.unflatten(1, (3, 3))
+        if level > self.process.interpolated:
+            return wavelet.inverse(low, bands, *size)
+        luma = wavelet.inverse(low[:, :1], bands[:, :1], *size)
+        return torch.cat((luma, interpolation.inverse(low[:, 1:], bands[:, 1:], *size)), 1)
+
+    def analyse(self, rgb: Tensor) -> dict[int, Tensor]:
+        """Exact coefficients of pictures [N, 3, H, W]: {level: int32 [N, 9, h, w]}."""
+        low = rgb_to_ycocg(rgb.to(torch.int32))
+        low[:, 0] -= mid_grey(self.depth)
+        values = {}
+        for level in range(1, self.levels + 1):
+            if level > self.process.interpolated:
+                low, details = wavelet.forward(low)
+            else:
+                parts = wavelet.forward(low[:, :1]), interpolation.forward(low[:, 1:])
+                low, details = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+            values[level] = details.flatten(1, 2)
+        values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
+        values[LOW][:, ::3] = low
+        return values
+
+    def rebuild(self, known: dict[int, Tensor]) -> Tensor:
+        """RGB int32 [N, 3, H, W], clamped, from integers for the channels of all levels."""
+        low = self.no_low()
+        for level in self.coarse_to_fine:
+            low = self.finer_low(low, level, known[level])
+        low = low.clone()
+        low[:, 0] += mid_grey(self.depth)
+        return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
+
+
+def mid_grey(depth: int) -> int:
+    """The middle of the range of samples."""
+    return 1 << depth - 1
+
+
+def checkerboard(height: int, width: int) -> Tensor:
+    """(row + column) % 2, int64 [height, width]."""
+    rows, columns = (torch.arange(side, device="cpu") for side in (height, width))
+    return (rows[:, None] + columns) % 2
