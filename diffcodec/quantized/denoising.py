@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from diffcodec.exact.files import WEIGHTS, read
 from diffcodec.exact.layers import make_exact
 from diffcodec.networks import Denoiser
-from diffcodec.quantized import cells, chain
-from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
+from diffcodec.quantized import cells
+from diffcodec.quantized.pyramid import Process, mid_grey
+from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG, LOW
 from diffcodec.quantized.tiles import in_tiles
 
 DENOISER = WEIGHTS / "denoiser.safetensors"
@@ -70,7 +71,7 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
 
 def centred(pixels: Tensor) -> Tensor:
     """The network's inputs from pixels [N, 3, 2h, 2w] in 0..255: float [N, 12, h, w]."""
-    return F.pixel_unshuffle(pixels - chain.mid_grey(DEPTH), 2)
+    return F.pixel_unshuffle(pixels - mid_grey(DEPTH), 2)
 
 
 def shuffled(correction: Tensor, rung: int) -> Tensor:
@@ -83,30 +84,28 @@ def row(rung: int) -> int:
     return rung - LAST_RUNG
 
 
-def prefixes(pictures: Tensor, rung: int, ahead: int = LOW, *, interpolated: int = 0) -> Tensor:
+def prefixes(process: Process, pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
     """What prefixes show of pictures [N, 3, H, W] uint8, float in 0..255.
 
     All levels have completed `rung`, those coarser than `ahead` the next one too. The pictures
-    must be large enough for LEVELS levels. `interpolated` as for `chain.Geometry`.
+    must be large enough for LEVELS levels.
     """
-    known = {}
-    height, width = pictures.shape[2:]
-    geometry = chain.Geometry(height, width, interpolated=interpolated)
-    for level, values in chain.analyse(pictures, interpolated=interpolated).items():
-        known[level] = cells.reconstruct(
-            *chain.cells_at(values, rung - (level > ahead), level, LEVELS)
-        )
-    return chain.rebuild(geometry, known).float()
+    pyramid = process.pyramid(*pictures.shape[2:])
+    known = {
+        level: cells.reconstruct(*pyramid.cells_at(values, rung - (level > ahead), level))
+        for level, values in pyramid.analyse(pictures).items()
+    }
+    return pyramid.rebuild(known).float()
 
 
 def loss(
-    net: nn.Module, pictures: Tensor, generator: torch.Generator, *, interpolated: int = 0
+    process: Process, net: nn.Module, pictures: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Mean squared error of random prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
     rung = LAST_RUNG + int(torch.multinomial(torch.tensor(RUNG_ODDS), 1, generator=generator))
     # Half of the prefixes end inside a rung.
     ahead = min(LOW, int(torch.randint(1, 2 * LOW, (), generator=generator)))
-    shown = prefixes(pictures, rung, ahead, interpolated=interpolated)
+    shown = prefixes(process, pictures, rung, ahead)
     return (expected(net, shown, rung) - pictures).square().mean() / 4**rung
 
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
 from diffcodec.networks import Experts, Index
-from diffcodec.quantized import cells, chain
+from diffcodec.quantized import cells
 from diffcodec.quantized.features import phase_features, step_features
-from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, Step, planes
+from diffcodec.quantized.pyramid import Process, Pyramid, checkerboard
+from diffcodec.quantized.schedule import PHASES, Step
 
 
 @dataclass(frozen=True)
@@ -34,61 +35,49 @@ def step_loss(
     emphasis: Emphasis,
     crops: Tensor,
     generator: torch.Generator,
-    interpolated: int = 0,
+    process: Process,
 ) -> Tensor:
-    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8.
-
-    `interpolated` as for `chain.Geometry`.
-    """
+    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
     rungs, (odds, weights) = list(emphasis.rungs), zip(*emphasis.rungs.values(), strict=True)
     drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
     total = torch.zeros((), device=crops.device)
-    values = chain.analyse(crops, interpolated=interpolated)
-    bits = step_bits(net, values, rungs[drawn], list(emphasis.levels), interpolated)
+    pyramid = process.pyramid(*crops.shape[2:])
+    bits = step_bits(net, pyramid, pyramid.analyse(crops), rungs[drawn], list(emphasis.levels))
     for level, coded in bits.items():
         total = total + emphasis.levels[level] * coded.mean()
     return total * weights[drawn] / (odds[drawn] * len(rungs))
 
 
 def step_bits(
-    net: Experts, values: dict[int, Tensor], rung: int, levels: list[int], interpolated: int = 0
+    net: Experts, pyramid: Pyramid, values: dict[int, Tensor], rung: int, levels: list[int]
 ) -> dict[int, Tensor]:
     """Bits of each coefficient of those of some levels that one rung refines.
 
-    Args: exact coefficients from `chain.analyse` (of pictures with LEVELS levels), the rung, the
-    levels, and at how many of them chroma is interpolated.
+    Args: the network; exact coefficients of pictures, and their pyramid; the rung; the levels.
     Returns: for each of those levels float32 [N, 9, h, w].
     """
     device = values[1].device
     before = rung + 1
-    height, width = (2 * side for side in values[1].shape[-2:])
-    geometry = chain.Geometry(height, width, interpolated=interpolated)
-    low = geometry.no_low().to(device).expand(len(values[1]), -1, -1, -1)
-
-    def state(level: int, done: int) -> tuple[Tensor, Tensor]:
-        return chain.cells_at(values[level], done, level, LEVELS)
-
-    def refines(level: int) -> bool:  # what is exact already would train nothing
-        return planes(rung, level, LEVELS) != planes(before, level, LEVELS)
-
+    low = pyramid.no_low().to(device).expand(len(values[1]), -1, -1, -1)
     result = {}
-    for level in (LOW, *range(LEVELS, min(levels) - 1, -1)):
-        refined, new = state(level, rung)
-        if level in levels and refines(level):
-            floors, old = state(level, before)
-            finer = geometry.finer(level)
+    for level in pyramid.coarse_to_fine:
+        refined, new = pyramid.cells_at(values[level], rung, level)
+        if level in levels and pyramid.refines(rung, level):  # what is exact would train nothing
+            floors, old = pyramid.cells_at(values[level], before, level)
+            finer = pyramid.finer(level)
             features = step_features(
                 low,
-                chain.low_plane_tensor(rung, min(level, LEVELS)).to(device),
+                pyramid.low_planes(rung, level).to(device),
                 floors,
                 old,
-                None if finer is None else state(finer, before),
+                None if finer is None else pyramid.cells_at(values[finer], before, finer),
             )
-            index = Step(rung, level).index
+            index = pyramid.process.ladder.index(Step(rung, level))
             bits = _level_bits(net, index, features, (floors, old), (refined, new))
-            real = geometry.exists(level).to(device)
-            result[level] = bits * real
-        low = geometry.finer_low(low, level, cells.reconstruct(refined, new))
+            result[level] = bits * pyramid.exists(level).to(device)
+        if level == min(levels):
+            break
+        low = pyramid.finer_low(low, level, cells.reconstruct(refined, new))
     return result
 
 
@@ -100,12 +89,12 @@ def _level_bits(
     after: tuple[Tensor, Tensor],
 ) -> Tensor:
     """Bits of one level; `before` and `after` are its floors and planes."""
-    told = phase_features(*before, *after)
+    moves = phase_features(*before, *after)
     trunk = net.trunk(features, index)
-    even = chain.checkerboard(*told.shape[-2:]).to(told.device) == 0
+    even = checkerboard(*moves.shape[-2:]).to(moves.device) == 0
     conditionals = []
     for number, phase in enumerate(PHASES):
-        known = told[:, : phase.known]
+        known = moves[:, : phase.known]
         if phase.parity:
             known = torch.cat((known[:, : 3 * phase.colour], known[:, phase.channels] * even), 1)
         conditionals.append(net.head(number, trunk, known if phase.known else None, index))

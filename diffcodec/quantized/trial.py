@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from diffcodec.entropy import RangeEncoder
-from diffcodec.quantized.codec import walk
+from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
+from diffcodec.quantized.step import walk
 
 PATCHES, PATCH = 4, 32
 """Patches each way, and their side in pixels."""
@@ -29,7 +30,7 @@ know it less, and its prefixes are not tried."""
 
 def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
     """The number of the way, of integers [3, H, W] each, that has the shortest last rungs."""
-    tried = smoother(ways, depth)
+    tried = smoother(model.process, ways, depth)
     if not tried:
         return 0
     lengths = {way: _bits(model, ways[way], depth) for way in [0, *tried]}
@@ -39,7 +40,8 @@ def shortest(model: Model, ways: Sequence[Tensor], depth: int) -> int:
 
 def _bits(model: Model, planes: Tensor, depth: int) -> float:
     """Length of the rungs after START."""
-    state, encoder = State.of_image(planes, depth, model.interpolated), RangeEncoder()
+    pyramid, encoder = model.process.pyramid(*planes.shape[1:], depth), RangeEncoder()
+    state = State.of_image(pyramid, planes, Corrections(model.table, model.prior))
     state.advance(START + depth - DEPTH)
     for _ in walk(model, [state], encoder):
         pass
