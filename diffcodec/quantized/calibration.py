@@ -10,33 +10,31 @@ from numpy.typing import NDArray
 
 from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder, Probabilities
 from diffcodec.quantized.model import PRIOR
-from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
 KINDS, WAKING = 7, 6
 """Kinds of decisions: leaving zero, gaining a bit, sign; each for HL and LH, and for HH. The last
 is whether a square wakes."""
 
 _TAIL = 2.0 ** -np.arange(15, 1, -0.5)
-_EDGES_1 = np.concatenate([_TAIL, np.arange(6, 15) / 20, 1 - _TAIL[::-1]])
-"""Edges of the bins in version 1. Some are out of order, so the bin that a search finds there
-depends on the search: numpy's, which takes the keys in turn."""
-
-_BINS = len(_EDGES_1) + 1
+_EDGES = np.sort(np.concatenate([_TAIL, np.arange(6, 15) / 20, 1 - _TAIL]))
+_BINS = len(_EDGES) + 1
 _ONE = 1 << PROBABILITY_BITS
 
-_BIN = np.searchsorted(np.sort(_EDGES_1), np.arange(_ONE) / _ONE)
-"""The bin of a probability in units of 1/_ONE, from version 2 on."""
+_BIN = np.searchsorted(_EDGES, np.arange(_ONE) / _ONE)
+"""The bin of a probability in units of 1/_ONE."""
+
+_MEMORY = 63 / 64
+"""What is left of the counts after each further set of decisions."""
 
 
 class Calibration:
-    """Counts of the decisions of one picture, by the rules of its stream.
+    """Counts of the decisions of one picture.
 
     All counts are sums of integers below 2^53 and each operation on them is rounded in one way
     only, so encoder and decoder agree on any machine.
     """
 
-    def __init__(self, rules: Rules = RULES[NEWEST]) -> None:
-        self._rules = rules
+    def __init__(self) -> None:
         # For each set: seen ones, expected ones, seen zeros, expected zeros; in 1/_ONE.
         self._counts: dict[tuple[int, bool], NDArray[np.float64]] = {}
 
@@ -60,10 +58,7 @@ class Calibration:
         seen, expected, unseen, unexpected = counts + float(prior) * _ONE
         ratio = (seen / expected) / (unseen / unexpected)
         units = probabilities * _ONE
-        if self._rules.ordered:
-            where = kinds * _BINS + _BIN[units.astype(np.int64)]
-        else:
-            where = kinds * _BINS + np.searchsorted(_EDGES_1, probabilities)
+        where = kinds * _BINS + _BIN[units.astype(np.int64)]
         odds = probabilities * ratio[where]
         corrected = odds / (odds + (1 - probabilities))
         bits = coder.code(np.clip(np.rint(corrected * _ONE), 1, _ONE - 1) / _ONE, truth)
@@ -72,6 +67,6 @@ class Calibration:
         total = np.bincount(where, minlength=bins) * _ONE
         ones = np.bincount(where[bits.astype(bool)], minlength=bins) * _ONE
         foretold = np.bincount(where, units[:told], bins)
-        counts *= self._rules.memory
+        counts *= _MEMORY
         counts += [ones, foretold, total - ones, total - foretold]
         return bits

@@ -133,7 +133,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     refined = floors.clone()
     height, width = floors.shape[-2:]
     told = Told(height, width)
-    learning = state.adaptation.begin(step, height, width) if state.rules.adaptive else None
+    learning = state.adaptation.begin(step, height, width)
     for number, phase in state.phases():
         channels = phase.channels
         chosen = _selection(state, level, phase, awake)

@@ -10,7 +10,6 @@ from diffcodec.quantized.adaptation import Adaptation
 from diffcodec.quantized.calibration import Calibration
 from diffcodec.quantized.chain import Geometry, plane_tensor
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LOW, PHASES, TOP_RUNG, Phase
-from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
 
 @dataclass
@@ -32,12 +31,8 @@ class State:
     low: Tensor
     values: dict[int, Tensor] | None = None
     awake: set[int] = field(default_factory=set)
-    rules: Rules = RULES[NEWEST]
-    calibration: Calibration = field(init=False)
+    calibration: Calibration = field(default_factory=Calibration)
     adaptation: Adaptation = field(default_factory=Adaptation)
-
-    def __post_init__(self) -> None:
-        self.calibration = Calibration(self.rules)
 
     @classmethod
     def empty(
@@ -46,10 +41,9 @@ class State:
         width: int,
         colours: int,
         depth: int = DEPTH,
-        rules: Rules = RULES[NEWEST],
         interpolated: int = 0,
     ) -> "State":
-        """Nothing known but the size, the bits per sample and the rules of the stream.
+        """Nothing known but the size and the bits per sample.
 
         `interpolated` is the number of levels at which the model has chroma interpolated.
         """
@@ -65,14 +59,13 @@ class State:
             planes={level: plane_tensor(top, level, geometry.levels) for level in levels},
             rungs=dict.fromkeys(levels, top),
             low=geometry.no_low(),
-            rules=rules,
         )
 
     @classmethod
     def of_image(cls, planes: Tensor, depth: int = DEPTH, interpolated: int = 0) -> "State":
         """The start of an encoder that knows the picture, integers [1 or 3, H, W]."""
         colours, height, width = planes.shape
-        state = cls.empty(height, width, colours, depth, interpolated=interpolated)
+        state = cls.empty(height, width, colours, depth, interpolated)
         state.values = chain.analyse(planes.expand(3, -1, -1)[None], depth, interpolated)
         return state
 
