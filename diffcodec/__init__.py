@@ -13,7 +13,7 @@ the package makes Pillow open and save .dfc files.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from diffcodec import pillow_plugin
+from diffcodec.pictures import plugin
 
 if TYPE_CHECKING:
     from diffcodec.api import (
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
         decode_progressive,
         encode,
         info,
+        psnr,
         sample,
     )
-    from diffcodec.bitstream import is_set
+    from diffcodec.container import is_set
     from diffcodec.sets import (
         CodedSet,
         Milestone,
@@ -60,12 +61,13 @@ __all__ = [
     "info",
     "is_set",
     "model_likelihood",
+    "psnr",
     "sample",
     "sample_set",
     "set_info",
 ]
 
-_ELSEWHERE = {"is_set": "bitstream"} | dict.fromkeys(
+_ELSEWHERE = {"is_set": "container"} | dict.fromkeys(
     (
         "CodedSet",
         "Milestone",
@@ -81,7 +83,7 @@ _ELSEWHERE = {"is_set": "bitstream"} | dict.fromkeys(
 )
 """The modules of names that are not in `api`."""
 
-pillow_plugin.register()
+plugin.register()
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from diffcodec.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from diffcodec import Info, SetInfo
-    from diffcodec.imageio import Picture
+    from diffcodec.pictures.images import Picture
 
 WILDCARDS = frozenset("*?[")
 
@@ -131,7 +131,7 @@ def _find(name: str, kinds: Collection[str], recursive: bool) -> tuple[Path, lis
 def encode_file(task: Task, **options: Any) -> Outcome:
     """Encode a picture file, with the options of `diffcodec.encode`, and raise what it raises."""
     import diffcodec
-    from diffcodec.imageio import read_image, write_atomically
+    from diffcodec.pictures.images import read_image, write_atomically
 
     start = time.perf_counter()
     notes: list[str] = []
@@ -156,7 +156,7 @@ def encoded(data: bytes, seconds: float) -> tuple[str, int]:
 def decode_file(task: Task, **options: Any) -> Outcome:
     """Decode a file, with the options of `diffcodec.decode`, and raise what it raises."""
     import diffcodec
-    from diffcodec.imageio import write_image
+    from diffcodec.pictures.images import write_image
 
     start = time.perf_counter()
     try:

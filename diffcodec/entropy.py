@@ -3,10 +3,11 @@
 A coder has one method, `code(probabilities, truth)`: the encoder writes the true bits and
 returns them, the decoder ignores `truth` and returns what it reads. So one function describes a
 stream for both sides. Range coding is first-in first-out, so a prefix of the bytes decodes to a
-prefix of the bits.
+prefix of the bits: to those that are the same whatever follows it. Where a prefix ends is decided
+on the integers of the coder's state, so it is the same on every machine.
 """
 
-import math
+from copy import copy
 from typing import Protocol
 
 import constriction
@@ -17,9 +18,6 @@ from diffcodec.errors import CorruptError, FormatError
 
 PROBABILITY_BITS = 16
 """Probabilities are multiples of 2^-16, exactly representable and never 0 or 1."""
-
-MARGIN_BITS = 24
-"""Bits at the end of a prefix that are not trusted: they may belong to an unfinished symbol."""
 
 RESERVE_WORDS = 1 << 16
 """Words of 32 random bits at the bottom of a stack."""
@@ -55,7 +53,7 @@ class Coder(Protocol):
 
 
 class RangeEncoder:
-    """Writes bits; `bits_used` tells how much of the stream the bits so far determine."""
+    """Writes bits."""
 
     def __init__(self) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
@@ -67,27 +65,47 @@ class RangeEncoder:
         return truth
 
     @property
-    def bits_used(self) -> float:
-        """Information written so far, in bits."""
-        words, (_, width) = self._encoder.pos()
-        return 32 * words + 64 - math.log2(width)
+    def state(self) -> tuple[int, int, int]:
+        """Whole words of the stream; lower edge (mod 2^64) and width of the interval after them."""
+        words, (lower, width) = self._encoder.pos()
+        return words, lower, width
 
-    def to_bytes(self) -> bytes:
-        """The shortest stream that tells these bits, most significant byte first.
+    @property
+    def bits_used(self) -> int:
+        """Information written so far, in whole bits, rounded down."""
+        words, _, width = self.state
+        return 32 * words + 64 - width.bit_length()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been written."""
+        return self._encoder.is_empty()
+
+    def clone(self) -> "RangeEncoder":
+        """An encoder that goes on from here by itself."""
+        other = RangeEncoder()
+        other._encoder = self._encoder.clone()
+        return other
+
+    def to_bytes(self, *, complete: bool = True) -> bytes:
+        """The shortest stream that gives these bits, most significant byte first.
 
         Any number in the last interval of the coder does; this is the one with most zeros at its
-        end, which are implied.
+        end, which are implied if the stream is complete. If it is not, whatever follows must stay
+        inside the interval.
         """
-        words, (lower, width) = self._encoder.pos()
+        words, lower, width = self.state
         data = self._encoder.get_compressed().astype(_WORD).tobytes().ljust(4 * (words + 2), b"\0")
         # constriction's own choice lies above the lower edge, of which the state has the end.
         chosen = int.from_bytes(data)
         edge = chosen - (chosen - lower) % (1 << 64)
         for zeros in reversed(range(8)):
             number = -(-edge >> 8 * zeros) << 8 * zeros
-            if number < edge + width:
+            following = 0 if complete else (1 << 8 * zeros) - 1
+            if number + following < edge + width:
                 break
-        return number.to_bytes(len(data)).rstrip(b"\0")
+        stream = number.to_bytes(len(data))
+        return stream.rstrip(b"\0") if complete else stream[: len(stream) - zeros]
 
 
 class RangeDecoder:
@@ -95,20 +113,21 @@ class RangeDecoder:
 
     Args:
         data: the bytes.
-        complete: whether they are all of the stream. If not, `code` returns only what the bytes
-            determine.
-        track: whether `bits_used` is wanted, which costs a second pass; a prefix needs it anyway.
+        complete: whether they are all of the stream. If not, `code` returns only the bits that
+            every continuation of the bytes would give.
+        track: whether `bytes_used`, `cut` and `resumed` are wanted, which costs a second pass; a
+            prefix needs it anyway.
 
     Raises CorruptError from `code` if the bytes of a complete stream cannot be decoded.
     """
 
     def __init__(self, data: bytes, *, complete: bool, track: bool = False) -> None:
-        # The encoder has cut off zeros. It ends close above the lower edge of the last interval,
-        # so ones for what a prefix lacks stay inside, where zeros might fall short of it.
-        padded = data + (b"\0" if complete else b"\xff") * (-len(data) % 4 + 8)
-        words = np.frombuffer(padded, _WORD).astype(np.uint32)
+        # The encoder has cut off zeros. For what a prefix lacks anything will do.
+        self._padded = data + (b"\0" if complete else b"\xff") * (-len(data) % 4 + 8)
+        words = np.frombuffer(self._padded, _WORD).astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
-        self._limit = None if complete else 8 * len(data) - MARGIN_BITS
+        self._size, self._complete = len(data), complete
+        # It writes again what is read: its state is the decoder's, which constriction hides.
         self._shadow = RangeEncoder() if track or not complete else None
         self._ended = False
 
@@ -116,47 +135,104 @@ class RangeDecoder:
         """Read bits; fewer than asked for once the data have ended."""
         if self._ended or len(probabilities) == 0:
             return np.empty(0, np.int32)
-        if self._limit is None:
-            try:
-                bits = self._decoder.decode(_BERNOULLI, probabilities)
-            except AssertionError as error:
-                raise CorruptError("The stream is corrupt.") from error
-        else:
-            bits = self._decode_prefix(probabilities)
+        if not self._complete:
+            bits = self._determined(probabilities)
+            self._ended = len(bits) < len(probabilities)
+            return bits
+        try:
+            bits = self._decoder.decode(_BERNOULLI, probabilities)
+        except AssertionError as error:
+            raise CorruptError("The stream is corrupt.") from error
         if self._shadow is not None:
-            before, read = self._shadow.bits_used, probabilities[: len(bits)]
-            self._shadow.code(read, bits)
-            after = self._shadow.bits_used
-            if self._limit is not None and len(bits) and after > self._limit:
-                bits = bits[: _count_within(bits, read, before, after, self._limit)]
-        self._ended = len(bits) < len(probabilities)
+            self._shadow.code(probabilities, bits)
         return bits
 
     @property
-    def bits_used(self) -> float:
-        """Information read so far, in bits; needs `track`, or a prefix that has not ended."""
+    def bytes_used(self) -> int:
+        """The fewest bytes from which a decoder reads the bits read so far; needs `track`.
+
+        They may be all that there are, and those only as a complete stream.
+        """
         assert self._shadow is not None
-        return self._shadow.bits_used
+        fewest = self._shadow.bits_used // 8
+        enough = (size for size in range(fewest, self._size) if self._determine(size))
+        return next(enough, self._size)
 
     @property
     def ended(self) -> bool:
         """Whether the data ended before the bits that were asked for."""
         return self._ended
 
-    def _decode_prefix(self, probabilities: Probabilities) -> Bits:
-        """Decode up to where garbage after the end first makes constriction refuse."""
+    def clone(self) -> "RangeDecoder":
+        """A decoder that goes on from here by itself."""
+        other = copy(self)
+        other._decoder = self._decoder.clone()
+        other._shadow = None if self._shadow is None else self._shadow.clone()
+        return other
+
+    def cut(self, size: int) -> "RangeDecoder | None":
+        """A decoder of the first `size` bytes alone that has read what this one has.
+
+        None if those bytes do not determine the bits read so far. Needs `track`.
+        """
+        if not self._determine(size):
+            return None
+        return self.resumed(self._padded[: min(size, self._size)], complete=False)
+
+    def resumed(self, data: bytes, *, complete: bool) -> "RangeDecoder":
+        """A decoder of other bytes that has read what this one has; needs `track`.
+
+        The bytes determine those bits, as all do that begin with the bytes of a prefix.
+        """
+        assert self._shadow is not None
+        return RangeDecoder.after(self._shadow, data, complete=complete)
+
+    @classmethod
+    def after(cls, encoder: RangeEncoder, data: bytes, *, complete: bool) -> "RangeDecoder":
+        """A tracking decoder of a stream that has read what an encoder of it had written."""
+        decoder = cls(data, complete=complete, track=True)
+        decoder._stand_at(encoder.clone())
+        return decoder
+
+    def _stand_at(self, shadow: RangeEncoder) -> None:
+        words, lower, width = shadow.state
+        self._decoder.seek(words, (lower, width))
+        self._shadow = shadow
+
+    def _determine(self, size: int) -> bool:
+        """Whether the first `size` bytes, whatever follows them, give the bits read so far.
+
+        They do if every number that begins with them lies in the coder's interval.
+        """
+        assert self._shadow is not None
+        words, lower, width = self._shadow.state
+        point = int.from_bytes(self._padded[4 * words : 4 * words + 8])
+        unknown = (1 << 8 * max(0, 4 * words + 8 - size)) - 1
+        least = (point - lower) % (1 << 64) - (point & unknown)
+        return self._shadow.is_empty or (least >= 0 and least + unknown < width)
+
+    def _determined(self, probabilities: Probabilities) -> Bits:
+        """The bits of a prefix, up to the first that its bytes do not determine.
+
+        constriction refuses some numbers that no encoder writes; they may follow a prefix.
+        """
         if len(probabilities) == 0:
             return np.empty(0, np.int32)
-        start = self._decoder.clone()
+        assert self._shadow is not None
+        before = self._shadow.clone()
         try:
-            return self._decoder.decode(_BERNOULLI, probabilities)
+            bits = self._decoder.decode(_BERNOULLI, probabilities)
+            self._shadow.code(probabilities, bits)
+            if self._determine(self._size):
+                return bits
         except AssertionError:
-            self._decoder = start
-            half = len(probabilities) // 2
-            first = self._decode_prefix(probabilities[:half])
-            if len(first) < half or half == 0:
-                return first
-            return np.concatenate([first, self._decode_prefix(probabilities[half:])])
+            pass
+        self._stand_at(before)
+        half = len(probabilities) // 2
+        first = self._determined(probabilities[:half])
+        if len(first) < half or half == 0:
+            return first
+        return np.concatenate([first, self._determined(probabilities[half:])])
 
 
 class Stack:
@@ -235,18 +311,3 @@ class BitSampler:
         )
         rest = probabilities[len(bits) :]
         return np.concatenate([bits, (self._random.random(len(rest)) < rest).astype(np.int32)])
-
-
-def bytes_for(bits: float) -> int:
-    """Bytes of a prefix from which a decoder reads so much information."""
-    return math.ceil((bits + MARGIN_BITS) / 8)
-
-
-def _count_within(
-    bits: Bits, probabilities: Probabilities, before: float, after: float, limit: int
-) -> int:
-    """How many of the bits just decoded lie before the limit."""
-    cost = np.cumsum(-np.log2(np.where(bits, probabilities, 1 - probabilities)))
-    # Rounding inside the coder makes each bit cost slightly more than its information.
-    cost *= (after - before) / cost[-1]
-    return int(np.searchsorted(before + cost, limit, side="right"))

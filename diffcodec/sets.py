@@ -1,13 +1,8 @@
-"""The public API of the Gaussian process: sets of pictures, likelihood, samples.
-
-The model sees pictures in tiles of the size that it was trained on; smaller ones at their right
-and lower borders, where they are padded to multiples of 4.
-"""
+"""The public API of the Gaussian process: sets of pictures, likelihood, samples."""
 
 import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -19,42 +14,25 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from diffcodec import bitstream
-from diffcodec.bitstream import BITS_BACK, CHANNEL, SetHeader
-from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack, bytes_for
-from diffcodec.errors import CorruptError, FormatError, ImageError
+from diffcodec import container
+from diffcodec.container import BITS_BACK, CHANNEL, SetHeader
+from diffcodec.errors import ImageError
 from diffcodec.exact import files
-from diffcodec.gaussian import bitsback, channel, samplers
+from diffcodec.gaussian import samplers, stream, tiles
 from diffcodec.gaussian.chain import Chain
-from diffcodec.gaussian.decoder import to_pixels
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
-from diffcodec.gaussian.network import ALIGNMENT
-from diffcodec.imageio import from_planes, to_pillow, to_planes
+from diffcodec.gaussian.stream import Detail, Milestone
+from diffcodec.limits import Cut, Progress, ignore
+from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 
 Method = Literal["bits-back", "channel"]
-Detail = Literal["mean", "sample", "flow"]
 Sampler = Literal["ancestral", "ddim", "flow", "langevin"]
-Progress = Callable[[float], None]
 
 SMALL, LARGE = (files.WEIGHTS / f"gaussian-{side}.safetensors" for side in (32, 64))
 """The model for pictures of at most 32 x 32 pixels, and that for all others."""
 
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
 _SWEEPS = 5  # of Langevin dynamics at each level
-_LENGTH_BYTES = 4  # by which a stream's length may make the header longer
-
-
-@dataclass(frozen=True)
-class Milestone:
-    """Where a step of reverse channel coding ends.
-
-    The bytes of the file so far; their information and the relative entropy that is the ideal,
-    both in bits.
-    """
-
-    bytes: int
-    bits: float
-    ideal_bits: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +41,7 @@ class CodedSet:
 
     Attributes:
         data: the file.
-        samples: the numbers that it tells, height * width * 3 of each picture.
+        samples: the numbers that it holds, height * width * 3 of each picture.
         net_bits: what the pictures cost. A chain of pictures that went on would add no more.
         initial_bits: of the stack's reserve that bits-back coding has borrowed; 0 for `channel`.
         milestones: of reverse channel coding; none for `bits-back`.
@@ -71,7 +49,7 @@ class CodedSet:
 
     data: bytes
     samples: int
-    net_bits: float
+    net_bits: int
     initial_bits: int
     milestones: list[Milestone]
 
@@ -117,16 +95,16 @@ def set_info(data: bytes) -> SetInfo:
 
     Raises FormatError if this is no set.
     """
-    header, stream = bitstream.read_set(data)
+    header, there = container.read_set(data)
     return SetInfo(
         method="bits-back" if header.codec == BITS_BACK else "channel",
         pictures=len(header.sizes),
         groups=[SetGroup(len(list(alike)), *size) for size, alike in groupby(header.sizes)],
         model=header.model.hex(),
         checksum=header.checksum,
-        complete=len(stream) == header.stream_bytes,
+        complete=len(there) == header.stream_bytes,
         bytes=len(data),
-        total_bytes=len(bitstream.write_set_header(header)) + header.stream_bytes,
+        total_bytes=len(container.write_set_header(header)) + header.stream_bytes,
     )
 
 
@@ -136,7 +114,7 @@ def encode_set(
     method: Method = "bits-back",
     bpp: float | None = None,
     model: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> CodedSet:
     """Encode RGB pictures with samples of 8 bits, of any sizes, to one file.
 
@@ -156,10 +134,19 @@ def encode_set(
     pictures = [_pixels(image) for image in images]
     sizes = tuple((pixels.shape[2], pixels.shape[1]) for pixels in pictures)
     chain = _load(model) if model else _default(sizes)
-    header = SetHeader(_CODECS[method], sizes, chain.id, _checksum(pictures), 0, 0)
-    bitstream.write_set_header(header)  # refuses what is too large
-    encode = _encode_bits_back if method == "bits-back" else _encode_channel
-    return encode(chain, header, pictures, bpp, progress or _ignore)
+    header = SetHeader(_CODECS[method], sizes, chain.id, 0, 0, 0)
+    container.write_set_header(header)  # refuses what is too large
+    if method == "bits-back":
+        coded = stream.encode_bits_back(chain, header, pictures, progress)
+    else:
+        coded = stream.encode_channel(chain, header, pictures, Cut(bpp), progress)
+    return CodedSet(
+        container.write_set_header(coded.header) + coded.stream,
+        3 * header.pixels,
+        coded.net_bits,
+        coded.initial_bits,
+        coded.milestones,
+    )
 
 
 def decode_set(
@@ -169,7 +156,7 @@ def decode_set(
     detail: Detail = "mean",
     seed: int = 0,
     model: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> list[Image.Image]:
     """Decode a set.
 
@@ -185,20 +172,16 @@ def decode_set(
     Raises FormatError if this is no set or a cut bits-back one, ModelError if its model is not
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
     """
-    header, stream = bitstream.read_set(data)
+    header, there = container.read_set(data)
     chain = _load(model or files.find(header.model))
     if model:
         files.check(header.model, chain.id, model)
     if header.codec == BITS_BACK:
-        return _images(_decode_bits_back(chain, header, stream, progress or _ignore))
-    cut = stream if bpp is None else stream[: max(0, _limit(header, bpp))]
-    tiles = _decode_channel(chain, header, cut, progress or _ignore)
-    pictures = _joined(header, [_expected(chain, tile) for tile in tiles], chain.side)
-    if len(cut) == header.stream_bytes and _checksum(pictures) != header.checksum:
-        raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
-    if detail != "mean":
-        pictures = _joined(header, _detailed(chain, tiles, detail, seed), chain.side)
-    return _images(pictures)
+        return _images(stream.decode_bits_back(chain, header, there, progress))
+    limit = Cut(bpp).size(header.pixels)
+    if limit is not None:
+        there = there[: max(0, limit - len(container.write_set_header(header)))]
+    return _images(stream.decode_channel(chain, header, there, detail, seed, progress))
 
 
 def model_likelihood(
@@ -208,7 +191,7 @@ def model_likelihood(
     draws: int = 32,
     seed: int = 0,
     model: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> Likelihood:
     """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
 
@@ -225,17 +208,17 @@ def model_likelihood(
     pictures = [_pixels(image) for image in images]
     chain = _load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
     whole = torch.Size((3, chain.side, chain.side))
-    tiles = [t for pixels in pictures for t in _tiles(pixels, chain.side) if t.shape == whole]
-    if len(tiles) < 2:
+    counted = [t for pixels in pictures for t in tiles.cut(pixels, chain.side) if t.shape == whole]
+    if len(counted) < 2:
         raise ImageError(f"A likelihood needs two tiles of {chain.side} x {chain.side} pixels.")
     generator = torch.Generator().manual_seed(seed)
     return likelihood(
         chain.model(),
-        torch.stack(tiles),
+        torch.stack(counted),
         steps,
         draws=draws,
         generator=generator,
-        progress=progress or _ignore,
+        progress=progress,
     )
 
 
@@ -246,7 +229,7 @@ def sample_set(
     steps: int = 100,
     seed: int = 0,
     model: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> Image.Image:
     """Pictures drawn from the model alone, in a grid that is about square.
 
@@ -261,11 +244,10 @@ def sample_set(
     z = torch.randn((count, 3, chain.side, chain.side), generator=generator)
     denoiser = chain.model()
     log_snrs = denoiser.schedule.grid(steps)
-    if progress is not None:
-        calls = {"flow": 2 * steps, "langevin": _SWEEPS * (steps + 1)}.get(sampler, steps)
-        calls += 1  # the decoder's
-        fractions = (number / calls for number in range(1, calls + 1))
-        denoiser.register_forward_hook(lambda *_: progress(next(fractions)))
+    calls = {"flow": 2 * steps, "langevin": _SWEEPS * (steps + 1)}.get(sampler, steps)
+    calls += 1  # the decoder's
+    fractions = (number / calls for number in range(1, calls + 1))
+    denoiser.register_forward_hook(lambda *_: progress(next(fractions)))
     match sampler:
         case "ancestral":
             z = samplers.ancestral(denoiser, z, log_snrs, generator)
@@ -278,111 +260,6 @@ def sample_set(
     columns = math.ceil(math.sqrt(count))
     drawn = F.pad(denoiser.most_likely(z), (0, 0, 0, 0, 0, 0, 0, -count % columns))
     return _images([samplers.mosaic(drawn, columns)])[0]
-
-
-# --- bits-back ------------------------------------------------------------------------------------
-
-
-def _encode_bits_back(
-    chain: Chain, header: SetHeader, pictures: list[Tensor], _: float | None, progress: Progress
-) -> CodedSet:
-    stack = Stack()
-    start = stack.bits
-    tiles = [tile for pixels in pictures for tile in _tiles(pixels, chain.side)]
-    for number, tile in enumerate(tiles, 1):
-        bitsback.push(stack, chain, tile)
-        progress(number / len(tiles))
-    stream, untouched = stack.to_bytes()
-    header = replace(header, untouched=untouched, stream_bytes=len(stream))
-    data = bitstream.write_set_header(header) + stream
-    samples = sum(pixels.numel() for pixels in pictures)
-    return CodedSet(data, samples, stack.bits - start, 32 * (RESERVE_WORDS - untouched), [])
-
-
-def _decode_bits_back(
-    chain: Chain, header: SetHeader, stream: bytes, progress: Progress
-) -> list[Tensor]:
-    if len(stream) < header.stream_bytes:
-        raise FormatError(
-            f"The set is cut, {len(stream):,} of {header.stream_bytes:,} bytes: "
-            "bits-back coding decodes from its end, so it has no previews."
-        )
-    stack = Stack.from_bytes(stream, header.untouched)
-    shapes = _shapes(header, chain.side)
-    tiles = []
-    for number, shape in enumerate(reversed(shapes), 1):
-        tiles.append(bitsback.pop(stack, chain, shape))
-        progress(number / len(shapes))
-    pictures = _joined(header, tiles[::-1], chain.side)
-    if not stack.is_fresh or _checksum(pictures) != header.checksum:
-        raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
-    return pictures
-
-
-# --- reverse channel coding -----------------------------------------------------------------------
-
-
-def _encode_channel(
-    chain: Chain, header: SetHeader, pictures: list[Tensor], bpp: float | None, progress: Progress
-) -> CodedSet:
-    budget = math.inf if bpp is None else _limit(header, bpp)
-    if budget < 0:
-        raise FormatError(f"The limit of {bpp} bits per pixel is too small: the header takes more.")
-    encoder, ends = RangeEncoder(), []
-    cut = [tile for pixels in pictures for tile in _tiles(pixels, chain.side)]
-    tiles = [channel.Tile(pixels.shape, pixels) for pixels in cut]
-    for row in channel.walk(chain, tiles, encoder):
-        ends.append((encoder.bits_used, sum(tile.ideal_bits for tile in tiles)))
-        progress(1 - row / chain.steps)
-        if bytes_for(encoder.bits_used) >= budget:
-            break
-    size = int(min(budget, bytes_for(encoder.bits_used)))
-    stream = encoder.to_bytes()
-    stream = (stream + b"\0" * (size - len(stream)))[:size]
-    header = replace(header, stream_bytes=size)
-    decoded = _decode_channel(chain, header, stream, _ignore)
-    expected = _joined(header, [_expected(chain, tile) for tile in decoded], chain.side)
-    header = replace(header, checksum=_checksum(expected))
-    start = bitstream.write_set_header(header)
-    milestones = [Milestone(len(start) + bytes_for(bits), bits, ideal) for bits, ideal in ends]
-    samples = sum(pixels.numel() for pixels in pictures)
-    return CodedSet(start + stream, samples, encoder.bits_used, 0, milestones)
-
-
-def _decode_channel(
-    chain: Chain, header: SetHeader, stream: bytes, progress: Progress
-) -> list[channel.Tile]:
-    tiles = [channel.Tile(shape) for shape in _shapes(header, chain.side)]
-    for row in channel.walk(chain, tiles, RangeDecoder(stream, complete=False)):
-        progress(1 - row / chain.steps)
-    return tiles
-
-
-def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
-    """E[x | z] as pixels; mid-grey where nothing is known."""
-    if tile.z is None or tile.row is None:
-        return to_pixels(torch.zeros(tile.shape))
-    return to_pixels(chain.predict(tile.z[None], tile.row)[0])
-
-
-def _detailed(chain: Chain, tiles: list[channel.Tile], detail: Detail, seed: int) -> list[Tensor]:
-    """What may have been the pixels of tiles."""
-    model, generator = chain.model(), torch.Generator().manual_seed(seed)
-    method: samplers.Method = "ancestral" if detail == "sample" else "flow"
-    shown = []
-    for tile in tiles:
-        row = chain.steps if tile.row is None else tile.row
-        z = torch.randn(tile.shape, generator=generator) if tile.z is None else tile.z.float()
-        steps = max(1, row if detail == "sample" else row // 2)
-        shown.append(
-            samplers.decode(
-                model, z[None], row / chain.steps, method, steps=steps, generator=generator
-            )[0]
-        )
-    return shown
-
-
-# --- pictures and tiles ---------------------------------------------------------------------------
 
 
 def _pixels(image: Image.Image) -> Tensor:
@@ -400,56 +277,6 @@ def _images(pictures: list[Tensor]) -> list[Image.Image]:
     return [to_pillow(from_planes("RGB", pixels.numpy())) for pixels in pictures]
 
 
-def _places(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
-
-
-def _tiles(pixels: Tensor, side: int) -> list[Tensor]:
-    """The tiles of a picture, padded with its edge."""
-    tiles = []
-    for rows, columns in _places(pixels.shape[1], pixels.shape[2], side):
-        tile = pixels[:, rows, columns]
-        padding = (0, -tile.shape[2] % ALIGNMENT, 0, -tile.shape[1] % ALIGNMENT)
-        tiles.append(F.pad(tile[None].float(), padding, mode="replicate")[0].to(torch.uint8))
-    return tiles
-
-
-def _shapes(header: SetHeader, side: int) -> list[torch.Size]:
-    """The shapes of all tiles of a set."""
-    return [
-        torch.Size((3, *(-(-(part.stop - part.start) // ALIGNMENT) * ALIGNMENT for part in place)))
-        for width, height in header.sizes
-        for place in _places(height, width, side)
-    ]
-
-
-def _joined(header: SetHeader, tiles: list[Tensor], side: int) -> list[Tensor]:
-    """Pictures from the tiles of a set, without their padding."""
-    left, pictures = iter(tiles), []
-    for width, height in header.sizes:
-        pixels = torch.empty((3, height, width), dtype=torch.uint8)
-        for rows, columns in _places(height, width, side):
-            part = pixels[:, rows, columns]
-            part.copy_(next(left)[:, : part.shape[1], : part.shape[2]])
-        pictures.append(pixels)
-    return pictures
-
-
-def _checksum(pictures: list[Tensor]) -> int:
-    checksum = 0
-    for pixels in pictures:
-        checksum = zlib.crc32(pixels.numpy().tobytes(), checksum)
-    return checksum
-
-
-def _limit(header: SetHeader, bpp: float) -> int:
-    """Bytes that a limit leaves for the stream."""
-    pixels = sum(width * height for width, height in header.sizes)
-    return int(bpp * pixels / 8) - len(bitstream.write_set_header(header)) - _LENGTH_BYTES
-
-
 @cache
 def _load(path: Path) -> Chain:
     return Chain(files.read(path))
@@ -457,7 +284,3 @@ def _load(path: Path) -> Chain:
 
 def _default(sizes: Sequence[Sequence[int]]) -> Chain:
     return _load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)
-
-
-def _ignore(_: float) -> None:
-    pass

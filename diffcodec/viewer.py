@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diffcodec.api import decode_progressive
+from diffcodec.api import decode_progressive, psnr
 from diffcodec.errors import ImageError
-from diffcodec.imageio import (
+from diffcodec.pictures.images import (
     Picture,
     from_planes,
     metadata,
@@ -22,7 +22,6 @@ from diffcodec.imageio import (
     to_planes,
     write_atomically,
 )
-from diffcodec.quality import psnr
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
 
@@ -85,7 +84,7 @@ def _eight_bits(picture: Picture) -> Image.Image:
     """The picture as a screen shows it."""
     mode, planes = to_planes(picture)
     if planes.dtype == np.uint16:
-        picture = from_planes(mode, (planes >> 8).astype(np.uint8), *metadata(picture))
+        picture = from_planes(mode, (planes >> 8).astype(np.uint8), metadata(picture))
     return to_pillow(picture)
 
 

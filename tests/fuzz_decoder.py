@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
-from diffcodec import api, bitstream, sets
+from diffcodec import api, container, sets
 from diffcodec.errors import DiffcodecError
 from diffcodec.exact import files
 from diffcodec.quantized import model
@@ -59,14 +59,14 @@ def present_model(data: bytes) -> bytes:
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
             return files.model_id(files.read(sets.SMALL))
-        header, _ = bitstream.read_header(data)
+        header, _ = container.read_header(data)
         return model.load(model.default(header.height, header.width)).id
     return model.load(model.PHOTO).id
 
 
-def parts(data: bytes) -> tuple[bitstream.Header, bytes, bytes]:
+def parts(data: bytes) -> tuple[container.Header, bytes, bytes]:
     """Header, stream and what follows."""
-    header, start = bitstream.read_header(data)
+    header, start = container.read_header(data)
     end = start + header.stream_bytes
     return header, data[start:end], data[end:]
 
@@ -112,7 +112,7 @@ def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
             header,
             width=draw(sizes),
             height=draw(sizes),
-            mode=draw(st.sampled_from(bitstream.MODES)),
+            mode=draw(st.sampled_from(container.MODES)),
             depth=draw(st.sampled_from([8, 16])),
             lossless=draw(st.booleans()),
             has_metadata=draw(st.booleans()),
@@ -123,25 +123,25 @@ def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
     if header.width * header.height <= MAX_PIXELS and draw(st.booleans()):
         header = with_checksum(header, stream)
     rest = draw(st.just(rest) | damaged(rest) | metadata())
-    data = bitstream.write_header(header) + stream + rest
+    data = container.write_header(header) + stream + rest
     return data[: draw(st.just(len(data)) | st.integers(0, len(data)))]
 
 
 @st.composite
 def hostile_set(draw: st.DrawFn, data: bytes) -> bytes:
     """A file made from one of a set. Its checksum hides nothing: it is looked at last."""
-    header, stream = bitstream.read_set(data)
+    header, stream = container.read_set(data)
     sides = st.integers(1, 12) | st.just(40)
     if draw(st.booleans()):
         header = replace(
             header,
-            codec=draw(st.sampled_from([bitstream.BITS_BACK, bitstream.CHANNEL])),
+            codec=draw(st.sampled_from([container.BITS_BACK, container.CHANNEL])),
             sizes=tuple(draw(st.lists(st.tuples(sides, sides), min_size=1, max_size=3))),
             untouched=draw(st.just(header.untouched) | st.integers(0, (1 << 35) - 1)),
         )
     stream = draw(damaged(stream) | st.binary(max_size=80))
     length = draw(st.just(len(stream)) | st.integers(0, (1 << 35) - 1))
-    return bitstream.write_set_header(replace(header, stream_bytes=length)) + stream
+    return container.write_set_header(replace(header, stream_bytes=length)) + stream
 
 
 @st.composite
@@ -153,7 +153,7 @@ def metadata(draw: st.DrawFn) -> bytes:
     return bytes([length]) + packed
 
 
-def with_checksum(header: bitstream.Header, stream: bytes) -> bitstream.Header:
+def with_checksum(header: container.Header, stream: bytes) -> container.Header:
     """The header with the checksum of what the stream tells, so that no check rejects it."""
     with suppress(DiffcodecError):
         states = api._decode(model.find(header.model), header, api._decoder(header, stream))
@@ -177,8 +177,8 @@ def limits():
             return super().pop(probabilities)
 
     with (
-        mock.patch.object(bitstream, "MAX_PIXELS", MAX_PIXELS),
-        mock.patch.object(bitstream, "MAX_METADATA", MAX_METADATA),
+        mock.patch.object(container, "MAX_PIXELS", MAX_PIXELS),
+        mock.patch.object(container, "MAX_METADATA", MAX_METADATA),
         mock.patch.object(api, "RangeDecoder", Counting),
         mock.patch.object(sets, "RangeDecoder", Counting),
         mock.patch.object(sets, "Stack", CountingStack),
@@ -203,7 +203,7 @@ def check(data: bytes) -> None:
             check_set(data)
     declared = 0
     with suppress(DiffcodecError):
-        header, _ = bitstream.read_header(data)
+        header, _ = container.read_header(data)
         declared = header.width * header.height
     acts = {
         "decode": lambda: diffcodec.decode(data).size,
@@ -228,9 +228,9 @@ def check_set(data: bytes) -> None:
     """As `check`, for what reads sets."""
     declared, details = 0, ["mean"]
     with limits(), suppress(DiffcodecError):
-        header, _ = bitstream.read_set(data)
+        header, _ = container.read_set(data)
         declared = sum(-(-width // 4) * -(-height // 4) * 16 for width, height in header.sizes)
-        if header.codec == bitstream.CHANNEL:
+        if header.codec == container.CHANNEL:
             details += ["sample", "flow"]
     for detail in details:
         with limits() as read, suppress(DiffcodecError):

@@ -305,7 +305,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 from PIL import Image
-from diffcodec import imageio
+from diffcodec.pictures import images
 from diffcodec.cli import main
 
 def die(*_):

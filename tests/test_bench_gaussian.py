@@ -12,7 +12,7 @@ from PIL import Image
 import diffcodec
 from bench.__main__ import main
 from bench.likelihood import rmse
-from diffcodec.bitstream import BITS_BACK, SetHeader, write_set_header
+from diffcodec.container import BITS_BACK, SetHeader, write_set_header
 from diffcodec.errors import ImageError
 from diffcodec.gaussian.likelihood import Estimate, Likelihood
 

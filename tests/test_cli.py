@@ -24,7 +24,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.cli import main
 from diffcodec.errors import CorruptError, FormatError
-from diffcodec.imageio import from_planes, metadata, to_planes
+from diffcodec.pictures.images import from_planes, metadata, to_planes
 
 HEADER = struct.Struct(">3sHHBI")
 

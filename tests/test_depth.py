@@ -12,7 +12,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.cli import main
 from diffcodec.errors import ImageError
-from diffcodec.imageio import DeepImage, read_image, write_image
+from diffcodec.pictures.images import DeepImage, read_image, write_image
 
 SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import diffcodec
-from diffcodec import bitstream
+from diffcodec import container
 from diffcodec.cli import main
 from diffcodec.quantized import model
 
@@ -103,7 +103,7 @@ def test_the_container_is_as_described():
     noise = Image.effect_noise((30, 9), 60)
     for options, picture in (({}, image), ({"max_bytes": 60}, noise), ({}, deep)):
         data = diffcodec.encode(picture, **options)
-        found, expected = names["container"](data), bitstream.read(data)
+        found, expected = names["container"](data), container.read(data)
         for key in (
             "depth",
             "mode",
@@ -136,4 +136,4 @@ def test_the_checksum_is_over_planes():
     image = Image.effect_noise((5, 4), 50)
     stream = io.BytesIO()
     image.save(stream, "DFC")
-    assert bitstream.read(stream.getvalue()).header.checksum == zlib.crc32(image.tobytes())
+    assert container.read(stream.getvalue()).header.checksum == zlib.crc32(image.tobytes())

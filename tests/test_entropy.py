@@ -1,23 +1,28 @@
 """The entropy coder: round trips, prefixes, sampled bits, damaged streams."""
 
+import zlib
+from importlib import metadata
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcodec.entropy import (
-    MARGIN_BITS,
     PROBABILITY_BITS,
     BitSampler,
     RangeDecoder,
     RangeEncoder,
-    bytes_for,
+    Stack,
     quantise_probabilities,
 )
 from diffcodec.errors import CorruptError
 
 ONE = 1 << PROBABILITY_BITS
 SYMBOL = st.tuples(st.integers(1, ONE - 1), st.integers(0, 1))
+GOLDEN = [1222698708, 743885078, 65535]
+"""CRC-32 of a range coder's and of a stack's bytes, and words of the reserve left out of these."""
+
 CALLS = st.lists(st.lists(SYMBOL, max_size=60), max_size=6)
 
 
@@ -55,7 +60,7 @@ def test_bits_come_back(calls, track):
         assert np.array_equal(decoder.code(chances), bits)
     assert not decoder.ended
     if track:
-        assert decoder.bits_used == encoder.bits_used
+        assert decoder.bytes_used <= len(encoder.to_bytes())
 
 
 @given(CALLS)
@@ -68,15 +73,15 @@ def test_bits_used_is_the_information_and_the_length(calls):
         encoder.code(chances, bits)
         assert encoder.bits_used >= before
         ideal += information(chances, bits).sum()
-    assert encoder.bits_used == pytest.approx(ideal, rel=1e-3, abs=0.01)
-    assert 8 * len(encoder.to_bytes()) <= encoder.bits_used + 8 + 1e-9
+    assert encoder.bits_used == pytest.approx(ideal, rel=1e-3, abs=1.01)
+    assert 8 * len(encoder.to_bytes()) <= encoder.bits_used + 9
 
 
 def test_a_long_stream_is_as_long_as_its_information():
     chances, bits = message(1, 20_000)
     encoder = RangeEncoder()
     encoder.code(chances, bits)
-    assert 8 * len(encoder.to_bytes()) == pytest.approx(encoder.bits_used, abs=8)
+    assert 8 * len(encoder.to_bytes()) == pytest.approx(encoder.bits_used, abs=9)
     assert encoder.bits_used == pytest.approx(information(chances, bits).sum(), rel=1e-3)
 
 
@@ -90,26 +95,74 @@ def test_every_prefix_gives_a_prefix_of_the_bits(seed, parts):
         decoder = RangeDecoder(stream[:length], complete=False)
         got = np.concatenate([decoder.code(part) for part in np.array_split(chances, parts)])
         assert np.array_equal(got, bits[: len(got)])
-        assert len(got) >= np.searchsorted(known, 8 * length - MARGIN_BITS - 8)
         if len(got) < len(bits):
             assert decoder.ended
             assert len(decoder.code(chances[-1:])) == 0
-        # What is given back is determined by the bytes, but for the coder's own rounding.
-        assert len(got) == 0 or known[len(got) - 1] <= 8 * length - MARGIN_BITS + 0.1
+        # The bytes determine as much, but for the coder's own rounding, and hardly less.
+        assert len(got) == 0 or known[len(got) - 1] <= 8 * length
+        assert len(got) >= np.searchsorted(known, 8 * length - 24)
 
 
-@given(st.integers(0, 999), st.integers(1, 399))
+@given(st.integers(0, 999), st.binary(max_size=9), st.integers(0, 90))
 @settings(deadline=None)
-def test_bytes_for_is_enough_for_a_decoder(seed, count):
+def test_what_a_prefix_gives_does_not_depend_on_what_follows(seed, rest, length):
     chances, bits = message(seed, 400)
-    encoder = RangeEncoder()
-    encoder.code(chances[:count], bits[:count])
-    enough = bytes_for(encoder.bits_used)
-    encoder.code(chances[count:], bits[count:])
-    stream = encoder.to_bytes()
-    # Past the end of the stream there are no bytes to be had: its last bits need it complete.
-    decoder = RangeDecoder(stream[:enough], complete=enough > len(stream))
-    assert np.array_equal(decoder.code(chances[:count]), bits[:count])
+    prefix = encoded(chances, bits)[:length]
+    got = RangeDecoder(prefix, complete=False).code(chances)
+    longer = RangeDecoder(prefix + rest, complete=False).code(chances)
+    assert np.array_equal(longer[: len(got)], got)
+    # No more bits would do: what the bytes leave open makes a difference to the next one.
+    ends = [RangeDecoder(prefix + fill * 30, complete=False) for fill in (b"\0", b"\xff")]
+    low, high = (end.code(chances[: len(got) + 1]) for end in ends)
+    assert len(got) == len(bits) or not (len(low) == len(high) and np.array_equal(low, high))
+
+
+@given(st.integers(0, 999), st.integers(0, 400), st.booleans())
+@settings(deadline=None)
+def test_bytes_used_are_the_fewest_that_a_decoder_needs(seed, count, complete):
+    chances, bits = message(seed, 400)
+    stream = encoded(chances, bits)
+    decoder = RangeDecoder(stream, complete=complete, track=True)
+    count = len(decoder.code(chances[:count]))
+    fewest = decoder.bytes_used
+    enough = RangeDecoder(stream[:fewest], complete=complete and fewest == len(stream))
+    assert np.array_equal(enough.code(chances[:count]), bits[:count])
+    if fewest:
+        fewer = RangeDecoder(stream[: fewest - 1], complete=False)
+        assert len(fewer.code(chances[:count])) < count
+
+
+@given(st.integers(0, 999), st.integers(0, 400), st.integers(0, 90), st.booleans())
+@settings(deadline=None, max_examples=200)
+def test_a_cut_decoder_is_a_decoder_of_the_first_bytes(seed, count, size, complete):
+    chances, bits = message(seed, 400)
+    stream = encoded(chances, bits)
+    size = min(size, len(stream))
+    whole = RangeDecoder(stream, complete=complete, track=True)
+    count = len(whole.code(chances[:count]))
+    expected = RangeDecoder(stream[:size], complete=False).code(chances)
+    for decoder in (whole.clone(), whole):  # the first is not disturbed by what becomes of it
+        cut = decoder.cut(size)
+        if cut is None:
+            assert len(expected) < count
+        else:
+            assert np.array_equal(cut.code(chances[count:]), expected[count:])
+        decoder.code(chances[count:])
+
+
+@given(st.integers(0, 999), st.lists(st.integers(0, 90), max_size=4))
+@settings(deadline=None)
+def test_a_decoder_goes_on_with_bytes_that_arrive(seed, sizes):
+    chances, bits = message(seed, 400)
+    stream = encoded(chances, bits)
+    decoder, got = RangeDecoder(b"", complete=False), np.empty(0, np.int32)
+    for size in [*sorted(size for size in sizes if size < len(stream)), len(stream)]:
+        decoder = decoder.resumed(stream[:size], complete=size == len(stream))
+        got = np.concatenate([got, decoder.code(chances[len(got) :])])
+        if size < len(stream):
+            alone = RangeDecoder(stream[:size], complete=False).code(chances)
+            assert np.array_equal(got, alone)
+    assert np.array_equal(got, bits)
 
 
 @given(st.binary(max_size=80), st.integers(0, 999), st.booleans())
@@ -169,3 +222,19 @@ def test_a_sampler_goes_on_where_its_decoder_ends():
     assert 0 < len(known) < 400
     assert np.array_equal(got[: len(known)], bits[: len(known)])
     assert len(sampler.code(chances)) == 400
+
+
+def test_constriction_writes_the_bytes_of_the_format():
+    changed = (
+        f"constriction {metadata.version('constriction')} writes other bytes than the one that "
+        "made the format: files would not decode. Exclude this version in pyproject.toml."
+    )
+    units = np.concatenate([np.arange(1, ONE, 257), [1, ONE - 1, 1, ONE - 1]])
+    chances = units / ONE
+    bits = (np.arange(len(units)) * 40503 % ONE < units).astype(np.int32)
+    bits[-4:] = 0, 1, 1, 0
+    stack = Stack()
+    stack.push(bits, chances)
+    pushed, untouched = stack.to_bytes()
+    digests = [zlib.crc32(data) for data in (encoded(chances, bits), pushed)]
+    assert [*digests, untouched] == GOLDEN, changed

@@ -20,7 +20,7 @@ def test_a_broken_rule_is_found_and_its_file_kept(monkeypatch, tmp_path):
     files = fuzz_decoder.corpus()
     monkeypatch.setattr(fuzz_decoder, "corpus", lambda: files)
     monkeypatch.setattr(fuzz_decoder, "CORPUS", tmp_path)
-    monkeypatch.setattr(fuzz_decoder.diffcodec.bitstream, "check_size", lambda *_: 1 / 0)
+    monkeypatch.setattr(fuzz_decoder.diffcodec.container, "check_size", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fuzz_decoder.run(6, 1)
     assert [path.suffix for path in tmp_path.iterdir()] == [".dfc"]

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 import diffcodec
-from diffcodec import api, bitstream
-from diffcodec.imageio import metadata
-from diffcodec.pillow_plugin import DfcImageFile
+from diffcodec import api, container
+from diffcodec.pictures.images import metadata
+from diffcodec.pictures.plugin import DfcImageFile
 
 MODES = ["L", "LA", "RGB", "RGBA"]
 
@@ -206,7 +206,7 @@ def test_imageio_reads_and_writes_through_pillow(tmp_path):
     pixels = np.asarray(gradient())
     imageio.imwrite(tmp_path / "x.dfc", pixels)
     np.testing.assert_array_equal(imageio.imread(tmp_path / "x.dfc"), pixels)
-    assert bitstream.read((tmp_path / "x.dfc").read_bytes()).complete
+    assert container.read((tmp_path / "x.dfc").read_bytes()).complete
 
 
 def test_importing_the_package_does_not_load_torch():

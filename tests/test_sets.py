@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec import bitstream, sets
+from diffcodec import container, sets
 from diffcodec.errors import CorruptError, FormatError, ImageError, ModelError
 from diffcodec.exact import files
 
@@ -112,7 +112,7 @@ def test_every_prefix_of_a_channel_set_decodes_and_more_is_better(channel):
         assert [image.size for image in shown] == [(12, 8)] * 2
         errors.append(rmse(shown, PICTURES[:2]))
     assert errors[-1] < 0.6 * errors[0]
-    start = len(channel.data) - bitstream.read_set(channel.data)[0].stream_bytes
+    start = len(channel.data) - container.read_set(channel.data)[0].stream_bytes
     grey = diffcodec.decode_set(channel.data[:start])
     assert set(np.unique(pixels(grey))) == {128}
     with pytest.raises(FormatError, match="header"):
@@ -185,7 +185,7 @@ def test_the_other_reader_says_which_one_to_use(bits_back):
 
 def test_the_default_model_depends_on_the_size():
     small, large = (
-        bitstream.read_set(diffcodec.encode_set([picture(*size)]).data)[0].model
+        container.read_set(diffcodec.encode_set([picture(*size)]).data)[0].model
         for size in ((8, 4), (36, 4))
     )
     assert small != large

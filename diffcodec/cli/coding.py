@@ -200,7 +200,7 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     import_torch()
     import diffcodec
     from diffcodec.batch import decoded, truncated
-    from diffcodec.imageio import beyond_pillow, check_suffix
+    from diffcodec.pictures.images import beyond_pillow, check_suffix
 
     if options["detail"] == "flow":
         raise click.UsageError(f"--detail flow is for a set, and {source} is none")
@@ -224,7 +224,7 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
 def decode_live(source: str, target: str, model: Path | None) -> None:
     """Decode while the input arrives; `target` always holds the last picture whole."""
     import diffcodec
-    from diffcodec.imageio import check_suffix
+    from diffcodec.pictures.images import check_suffix
 
     spare_inputs(target, source)
     check_suffix(Path(target))
@@ -268,7 +268,7 @@ def sample(
     else:
         none_with(f"--sampler {sampler}", size=size)
     import diffcodec
-    from diffcodec.imageio import check_suffix
+    from diffcodec.pictures.images import check_suffix
 
     if output != STANDARD:
         check_suffix(Path(output))

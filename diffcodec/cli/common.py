@@ -15,7 +15,7 @@ from diffcodec.errors import DiffcodecError, ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from diffcodec.imageio import Picture
+    from diffcodec.pictures.images import Picture
 
 STANDARD = "-"  # standard input or output
 
@@ -115,7 +115,7 @@ def read_bytes(source: str) -> bytes:
 
 def read_picture(source: str) -> "Picture":
     """Read a picture from a file or standard input."""
-    from diffcodec.imageio import read_image
+    from diffcodec.pictures.images import read_image
 
     return read_image(
         io.BytesIO(read_bytes(source)) if source == STANDARD else Path(source), complain
@@ -124,7 +124,7 @@ def read_picture(source: str) -> "Picture":
 
 def read_rgb(source: str) -> "Image.Image":
     """Read a picture for the Gaussian process; an ImageError about its kind names the file."""
-    from diffcodec.imageio import to_pillow, to_planes
+    from diffcodec.pictures.images import to_pillow, to_planes
 
     picture = read_picture(source)
     try:
@@ -149,7 +149,7 @@ def read_all(inputs: Iterable[str], *, recursive: bool) -> "tuple[list[str], lis
 
 def write_picture(image: "Picture", output: str) -> None:
     """Write a picture to a file or standard output."""
-    from diffcodec.imageio import write_image
+    from diffcodec.pictures.images import write_image
 
     write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
 
@@ -160,7 +160,7 @@ def write_data(data: bytes, output: str) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    from diffcodec.imageio import write_atomically
+    from diffcodec.pictures.images import write_atomically
 
     write_atomically(Path(output), data)
 

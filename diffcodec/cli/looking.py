@@ -111,12 +111,11 @@ def print_fields(fields: dict[str, str]) -> None:
 def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]:
     """PSNR in dB at the end of each rung; ImageError unless `against` is of the same kind."""
     import diffcodec
-    from diffcodec.quality import psnr
 
     original = read_picture(against)
     try:
         return {
-            preview.rung: psnr(preview.picture, original)
+            preview.rung: diffcodec.psnr(preview.picture, original)
             for preview in diffcodec.decode_progressive(data, model=model)
         }
     except ImageError as error:

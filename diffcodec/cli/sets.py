@@ -102,7 +102,7 @@ def name_pictures(source: str, output: str | None, count: int) -> tuple[list[str
     picture and is no folder, and standard output, take one picture.
     """
     from diffcodec.batch import picture_suffixes
-    from diffcodec.imageio import check_suffix
+    from diffcodec.pictures.images import check_suffix
 
     place = name_output(source, None, "") if output is None else output
     path = Path(place)

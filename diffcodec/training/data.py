@@ -10,12 +10,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from diffcodec.bitstream import EXCHANGES, GREEN
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.training.graphics import drawings
-from diffcodec.transforms import exchanged
+from diffcodec.transforms import GREENS, exchanged
 
 DRAWINGS = 128
 """How many drawings there are."""
@@ -204,7 +203,7 @@ def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def exchange(pixels: Tensor) -> Tensor:
     """Pixels uint8 [3, H, W] with red or blue in green's place where an encoder would try that."""
-    ways = [exchanged(pixels, GREEN, colour) for colour in EXCHANGES]
+    ways = [exchanged(pixels, number) for number in range(len(GREENS))]
     return ways[[*smoother(ways, DEPTH), 0][0]]
 
 

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+GREENS = (1, 0, 2)
+"""Which of red, green and blue takes green's place in YCoCg-R, and green its own, by the number of
+the colour transform. YCoCg-R alone is number 0."""
+
 
 def rgb_to_ycocg(rgb: Tensor) -> Tensor:
     """Map integer RGB [..., 3, H, W] to (Y, Co, Cg) of the same shape and dtype.
@@ -25,8 +29,10 @@ def ycocg_to_rgb(ycocg: Tensor) -> Tensor:
     return torch.stack((blue + co, cg + mid, blue), -3)
 
 
-def exchanged(planes: Tensor, one: int, other: int) -> Tensor:
-    """Planes [C, H, W] with two of them in each other's place."""
+def exchanged(planes: Tensor, number: int) -> Tensor:
+    """Planes [C, H, W] under a numbered colour transform, and from there back."""
+    if number == 0:
+        return planes
     order = list(range(len(planes)))
-    order[one], order[other] = other, one
+    order[1], order[GREENS[number]] = order[GREENS[number]], order[1]
     return planes[order]

@@ -1,0 +1,453 @@
+"""The containers of .dfc files: header, stream and boxes of a picture or of a set of pictures.
+
+    bytes  content
+    2      magic, D1 FC
+    1      format version (high four bits) and codec (low four bits)
+    1      flags
+    0-5    if flagged: LEB128 number of bits for features that only later versions know
+    4      CRC-32 (big-endian) of the samples that the whole stream decodes to
+    0, 4   model id, the first bytes of the digest of its weights; a stored picture has none
+    ...    what depends on the codec, as LEB128 numbers; the last one is the stream's length
+    ...    the stream, without inner lengths
+    ...    if flagged: LEB128 length of all boxes, and the boxes
+
+The numbers of a picture are width, height and, if flagged, the colour transform. Those of a set,
+whose pictures are RGB with samples of 8 bits, are the number of groups of equal size; count, width
+and height of each group; words of the stack's reserve left out (0 for reverse channel coding).
+
+A box is a LEB128 number (twice its kind, and one if zlib has packed its content), a LEB128 length
+and the content. Boxes come last so that they never delay a picture. A file that ends before its
+stream or its boxes do is a prefix, and decodes to a preview.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from diffcodec.errors import CorruptError, FormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # Pillow's plugin reads headers without loading numpy
+
+MAGIC = b"\xd1\xfc"
+VERSION = 3
+
+QUANTISED, BITS_BACK, CHANNEL, ABSORBING, STORED = range(5)
+"""The codecs; the second and the third code sets of pictures, the fourth is for later versions."""
+
+PICTURES, SETS = (QUANTISED, STORED), (BITS_BACK, CHANNEL)
+
+MODES = ("L", "LA", "RGB", "RGBA")
+"""The modes that are coded; a mode's letters are its planes."""
+
+ICC, EXIF = range(2)
+"""The kinds of boxes that are read."""
+
+Boxes = Mapping[int, bytes]
+"""Contents by kind."""
+
+FEATURES = (
+    "weights that were fitted to its picture",
+    "interleaved tiles",
+    "a chroma transform for each level",
+)
+"""What later versions may do, by bit of the features."""
+
+MAX_PIXELS = 1 << 27
+"""Largest picture that a header may claim; 134 megapixels."""
+
+MAX_PICTURES = 1 << 20
+"""Most pictures of a set."""
+
+MAX_METADATA = 1 << 26
+"""Largest size of all boxes that are read together, in bytes."""
+
+LONGEST_STREAM = (1 << 35) - 1
+"""Most bytes of a stream, and the largest number in a file: five bytes of LEB128."""
+
+MAX_HEADER = 37
+"""Most bytes that a picture's header takes."""
+
+_FIXED = 4
+_LOSSLESS, _DEEP, _MIRRORED, _COLOURS, _BOXES, _FEATURES = (4 << place for place in range(6))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a picture's file say.
+
+    Attributes:
+        codec: one of PICTURES.
+        mode: one of MODES.
+        width, height: in pixels.
+        model: the first bytes of the digest of its weights; empty if it is stored.
+        checksum: CRC-32 of the picture that the whole stream decodes to, before any denoising.
+        stream_bytes: length of the whole stream, whether or not the file has all of it.
+        lossless: whether that picture is the original.
+        has_boxes: whether boxes follow the stream.
+        depth: bits per sample, 8 or 16.
+        mirrored: whether the stream has left and right exchanged.
+        colours: number of the reversible colour transform that precedes the codec's own; 0: none.
+    """
+
+    codec: int
+    mode: str
+    width: int
+    height: int
+    model: bytes
+    checksum: int
+    stream_bytes: int
+    lossless: bool
+    has_boxes: bool = False
+    depth: int = 8
+    mirrored: bool = False
+    colours: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class File:
+    """A parsed file or prefix of one. `start` is the offset of the stream.
+
+    `boxes` are those that are all there, by kind; `complete` says whether the whole file is.
+    """
+
+    header: Header
+    start: int
+    stream: bytes
+    boxes: Boxes
+    complete: bool
+    total_bytes: int
+    """Length of the complete file, less the boxes while a prefix does not give their length."""
+
+
+def write(header: Header, stream: bytes, boxes: Boxes) -> bytes:
+    """The bytes of a file, with the stream's length and whether there are boxes in the header.
+
+    Raises FormatError for a picture or boxes that are too large.
+    """
+    header = replace(header, stream_bytes=len(stream), has_boxes=bool(boxes))
+    return write_header(header) + stream + write_boxes(boxes)
+
+
+def write_header(header: Header) -> bytes:
+    """The header alone. Raises FormatError for a picture that is too large."""
+    check_size(header.width, header.height)
+    flags = MODES.index(header.mode)
+    flags |= header.lossless * _LOSSLESS | (header.depth == 16) * _DEEP
+    flags |= header.mirrored * _MIRRORED | bool(header.colours) * _COLOURS
+    flags |= header.has_boxes * _BOXES
+    numbers = [header.width, header.height, header.stream_bytes]
+    if header.colours:
+        numbers.insert(2, header.colours)
+    return _start(header.codec, flags, header.checksum, header.model) + _numbers(numbers)
+
+
+def write_boxes(boxes: Boxes) -> bytes:
+    """What follows the stream. Raises FormatError for boxes that are too large."""
+    if sum(map(len, boxes.values())) > MAX_METADATA:
+        raise FormatError("The picture's ICC profile and EXIF are too large to be kept.")
+    data = b"".join(_box(kind, content) for kind, content in boxes.items())
+    return _numbers([len(data)]) + data if boxes else b""
+
+
+def _box(kind: int, content: bytes) -> bytes:
+    packed = zlib.compress(content, 9)
+    shorter = len(packed) < len(content)
+    stored = packed if shorter else content
+    return _numbers([2 * kind + shorter, len(stored)]) + stored
+
+
+def room(header: Header, boxes: Boxes, limit: int | None) -> int:
+    """The most bytes that a stream may have in a file of at most `limit` bytes.
+
+    Raises FormatError if header and boxes take more than that.
+    """
+    if limit is None:
+        return LONGEST_STREAM
+    full = replace(header, stream_bytes=min(limit, LONGEST_STREAM), has_boxes=bool(boxes))
+    return _left(limit, len(write_header(full)) + len(write_boxes(boxes)))
+
+
+def read(data: bytes) -> File:
+    """Parse a file or a prefix that has at least the header.
+
+    Raises FormatError if it is no .dfc file, of an unknown version, cut inside the header, or
+    claims a size beyond MAX_PIXELS; nothing is allocated on what it claims.
+    """
+    header, start = read_header(data)
+    end = start + header.stream_bytes
+    stream = data[start:end]
+    if not header.has_boxes:
+        return File(header, start, stream, {}, len(data) >= end, end)
+    boxes, length = read_boxes(data[end:])
+    total = end + (length or 0)
+    return File(header, start, stream, boxes, length is not None and len(data) >= total, total)
+
+
+def read_boxes(data: bytes) -> tuple[dict[int, bytes], int | None]:
+    """The boxes at the start of `data` by kind, and the length of all with their own length.
+
+    A prefix gives those that are all there, and None for a length that it does not tell. Of boxes
+    of one kind the last counts; unknown kinds are left out. Raises FormatError if they are corrupt.
+    """
+    try:
+        length, begin = _read_leb128(data, 0)
+    except IndexError:
+        return {}, None
+    end = begin + length
+    boxes: dict[int, bytes] = {}
+    room = MAX_METADATA
+    for kind, packed, content in _read_boxes(data[begin:end], complete=len(data) >= end):
+        if kind in (ICC, EXIF):
+            boxes[kind] = _unpack(content, room) if packed else content
+            room -= len(boxes[kind])
+        if room < 0:
+            raise FormatError("The file's metadata are too large.")
+    return boxes, end
+
+
+def _read_boxes(data: bytes, *, complete: bool) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, whether it is packed, and content of each box."""
+    position = 0
+    with suppress(IndexError):
+        while position < len(data):
+            tag, begin = _read_leb128(data, position)
+            size, begin = _read_leb128(data, begin)
+            position = begin + size
+            if position <= len(data):
+                yield tag >> 1, tag & 1, data[begin:position]
+        if position == len(data):
+            return
+    if complete:
+        raise FormatError("The file's metadata are corrupt.")
+
+
+def _unpack(packed: bytes, room: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(packed, room + 1)
+    except zlib.error as error:
+        raise FormatError("The file's metadata are corrupt.") from error
+    if not unpacker.eof and len(content) <= room:
+        raise FormatError("The file's metadata are corrupt.")
+    return content
+
+
+def read_header(data: bytes) -> tuple[Header, int]:
+    """The header and the offset of the stream; raises FormatError as `read` does."""
+    if is_set(data):
+        raise FormatError("The file holds a set of pictures; diffcodec.decode_set reads it.")
+    flags = data[3]
+    codec, checksum, model, position = _read_start(data)
+    try:
+        width, position = _read_leb128(data, position)
+        height, position = _read_leb128(data, position)
+        colours, position = _read_leb128(data, position) if flags & _COLOURS else (0, position)
+        stream_bytes, position = _read_leb128(data, position)
+    except IndexError as error:
+        raise FormatError("The file ends inside its header.") from error
+    check_size(width, height)
+    return (
+        Header(
+            codec=codec,
+            mode=MODES[flags & 3],
+            width=width,
+            height=height,
+            model=model,
+            checksum=checksum,
+            stream_bytes=stream_bytes,
+            lossless=bool(flags & _LOSSLESS),
+            has_boxes=bool(flags & _BOXES),
+            depth=16 if flags & _DEEP else 8,
+            mirrored=bool(flags & _MIRRORED),
+            colours=colours,
+        ),
+        position,
+    )
+
+
+@dataclass(frozen=True)
+class SetHeader:
+    """What the first bytes of a set say; fields as for `Header`.
+
+    `codec` is one of SETS, `sizes` are width and height of each picture, `untouched` is as
+    `entropy.Stack.to_bytes` gives it.
+    """
+
+    codec: int
+    sizes: tuple[tuple[int, int], ...]
+    model: bytes
+    checksum: int
+    untouched: int
+    stream_bytes: int
+
+    @property
+    def pixels(self) -> int:
+        """How many there are in all pictures."""
+        return sum(width * height for width, height in self.sizes)
+
+
+def write_set_header(header: SetHeader) -> bytes:
+    """The header of a set. Raises FormatError for pictures that are too many or too large."""
+    _check_set(header.sizes)
+    groups = [(len(list(group)), *size) for size, group in groupby(header.sizes)]
+    numbers = [len(groups), *(n for group in groups for n in group)]
+    numbers += [header.untouched, header.stream_bytes]
+    return _start(header.codec, 0, header.checksum, header.model) + _numbers(numbers)
+
+
+def set_room(header: SetHeader, limit: int | None) -> int:
+    """As `room`, of a set."""
+    if limit is None:
+        return LONGEST_STREAM
+    full = replace(header, stream_bytes=min(limit, LONGEST_STREAM))
+    return _left(limit, len(write_set_header(full)))
+
+
+def is_set(data: bytes) -> bool:
+    """Whether these bytes begin a set of pictures.
+
+    Raises FormatError if they begin no .dfc file, or one of a version or codec that is not known.
+    """
+    if data[: len(MAGIC)] != MAGIC:
+        raise FormatError("This is not a .dfc file.")
+    if len(data) < _FIXED:
+        raise FormatError("The file ends inside its header.")
+    version, codec = data[2] >> 4, data[2] & 15
+    if version != VERSION:
+        raise _unknown(f"has format version {version}")
+    if codec == ABSORBING:
+        raise _unknown("is coded by the absorbing process")
+    if codec not in (*PICTURES, *SETS):
+        raise _unknown(f"has codec {codec}")
+    return codec in SETS
+
+
+def read_set(data: bytes) -> tuple[SetHeader, bytes]:
+    """The header of a set and as much of the stream as there is; raises as `read` does."""
+    if not is_set(data):
+        raise FormatError("The file holds one picture; diffcodec.decode reads it.")
+    codec, checksum, model, position = _read_start(data)
+    if data[3] & ~_FEATURES:
+        raise _unknown("is a set with flags")
+    sizes: list[tuple[int, int]] = []
+    try:
+        groups, position = _read_leb128(data, position)
+        for _ in range(groups):
+            count, position = _read_leb128(data, position)
+            width, position = _read_leb128(data, position)
+            height, position = _read_leb128(data, position)
+            _check_count(len(sizes) + count)
+            sizes += [(width, height)] * count
+        untouched, position = _read_leb128(data, position)
+        length, position = _read_leb128(data, position)
+    except IndexError as error:
+        raise FormatError("The file ends inside its header.") from error
+    _check_set(sizes)
+    header = SetHeader(codec, tuple(sizes), model, checksum, untouched, length)
+    return header, data[position : position + length]
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise FormatError for a picture without pixels or beyond MAX_PIXELS."""
+    if not (width and height):
+        raise FormatError("A picture without pixels cannot be coded.")
+    if width * height > MAX_PIXELS:
+        raise FormatError(
+            f"A picture of {width} x {height} pixels is beyond the limit of {MAX_PIXELS:,} pixels."
+        )
+
+
+def checksum(*pictures: "NDArray") -> int:
+    """CRC-32 of samples, uint8 or uint16 [C, H, W]: plane by plane, the low byte first."""
+    crc = 0
+    for planes in pictures:
+        crc = zlib.crc32(planes.astype(f"<u{planes.itemsize}").tobytes(), crc)
+    return crc
+
+
+def check(expected: int, found: int) -> None:
+    """Raise CorruptError unless the checksum of a whole stream is the one of its header."""
+    if found != expected:
+        raise CorruptError("The file is corrupt: its pixels do not match its checksum.")
+
+
+def _left(limit: int, overhead: int) -> int:
+    if overhead > limit:
+        raise FormatError(
+            f"The limit of {limit:,} bytes is too small: header and metadata take {overhead:,}."
+        )
+    return limit - overhead
+
+
+def _check_set(sizes: Sequence[tuple[int, int]]) -> None:
+    if not sizes:
+        raise FormatError("A set without pictures cannot be coded.")
+    _check_count(len(sizes))
+    for width, height in sizes:
+        check_size(width, height)
+    check_size(sum(width * height for width, height in sizes), 1)
+
+
+def _check_count(pictures: int) -> None:
+    if pictures > MAX_PICTURES:
+        raise FormatError(f"A set holds at most {MAX_PICTURES:,} pictures.")
+
+
+def _start(codec: int, flags: int, checksum: int, model: bytes) -> bytes:
+    """What all headers begin with."""
+    return MAGIC + bytes([VERSION << 4 | codec, flags]) + checksum.to_bytes(4, "big") + model
+
+
+def _read_start(data: bytes) -> tuple[int, int, bytes, int]:
+    """Codec, checksum and model of a file of a known version, and the offset of what follows."""
+    codec, position = data[2] & 15, _FIXED
+    if data[3] & _FEATURES:
+        try:
+            features, position = _read_leb128(data, position)
+        except IndexError as error:
+            raise FormatError("The file ends inside its header.") from error
+        for bit in range(features.bit_length()):
+            if features >> bit & 1:
+                named = dict(enumerate(FEATURES))
+                raise _unknown(f"uses {named.get(bit, f'feature {bit}')}")
+    middle = position + 4
+    end = middle + (0 if codec == STORED else 4)
+    if len(data) < end:
+        raise FormatError("The file ends inside its header.")
+    return codec, int.from_bytes(data[position:middle]), data[middle:end], end
+
+
+def _unknown(what: str) -> FormatError:
+    return FormatError(f"The file {what}, which this version of diffcodec does not know.")
+
+
+def _numbers(numbers: Sequence[int]) -> bytes:
+    """LEB128: seven bits to a byte, the lowest first; all bytes but the last have their top bit."""
+    data = bytearray()
+    for number in numbers:
+        while number > 0x7F:
+            data.append(number & 0x7F | 0x80)
+            number >>= 7
+        data.append(number)
+    return bytes(data)
+
+
+def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
+    """A number and the offset after it. Raises IndexError past the end, FormatError if huge."""
+    number = 0
+    for shift in range(0, 35, 7):
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+    raise FormatError("The file's header holds an impossible number.")

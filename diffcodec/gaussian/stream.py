@@ -1,0 +1,169 @@
+"""The streams of sets of pictures that the Gaussian process codes: bits-back and channel coding."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffcodec import container
+from diffcodec.container import SetHeader
+from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack
+from diffcodec.errors import CorruptError, FormatError
+from diffcodec.gaussian import bitsback, channel, samplers, tiles
+from diffcodec.gaussian.chain import Chain
+from diffcodec.gaussian.decoder import to_pixels
+from diffcodec.limits import Cut, Progress, ignore
+
+Detail = Literal["mean", "sample", "flow"]
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """Where a step of reverse channel coding ends.
+
+    The bytes of the file so far; their information and the relative entropy that is the ideal,
+    both in bits.
+    """
+
+    bytes: int
+    bits: int
+    ideal_bits: float
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Header and stream of a set, and what became of its bits (see `diffcodec.CodedSet`)."""
+
+    header: SetHeader
+    stream: bytes
+    net_bits: int
+    initial_bits: int
+    milestones: list[Milestone]
+
+
+def encode_bits_back(
+    chain: Chain, header: SetHeader, pictures: list[Tensor], progress: Progress = ignore
+) -> Coded:
+    """Encode pictures uint8 [3, H, W] without loss.
+
+    Raises FormatError if they are too large for the stack's reserve.
+    """
+    stack = Stack()
+    start = stack.bits
+    parts = [tile for pixels in pictures for tile in tiles.cut(pixels, chain.side)]
+    for number, tile in enumerate(parts, 1):
+        bitsback.push(stack, chain, tile)
+        progress(number / len(parts))
+    stream, untouched = stack.to_bytes()
+    header = replace(header, untouched=untouched, stream_bytes=len(stream))
+    header = replace(header, checksum=_checksum(pictures))
+    return Coded(header, stream, stack.bits - start, 32 * (RESERVE_WORDS - untouched), [])
+
+
+def decode_bits_back(
+    chain: Chain, header: SetHeader, stream: bytes, progress: Progress = ignore
+) -> list[Tensor]:
+    """Pictures uint8 [3, H, W].
+
+    Raises FormatError if the stream is cut, CorruptError if it is damaged.
+    """
+    if len(stream) < header.stream_bytes:
+        raise FormatError(
+            f"The set is cut, {len(stream):,} of {header.stream_bytes:,} bytes: "
+            "bits-back coding decodes from its end, so it has no previews."
+        )
+    stack = Stack.from_bytes(stream, header.untouched)
+    shapes = tiles.shapes(header.sizes, chain.side)
+    popped = []
+    for number, shape in enumerate(reversed(shapes), 1):
+        popped.append(bitsback.pop(stack, chain, shape))
+        progress(number / len(shapes))
+    pictures = tiles.joined(header.sizes, popped[::-1], chain.side)
+    container.check(header.checksum, _checksum(pictures))
+    if not stack.is_fresh:
+        raise CorruptError("The file is corrupt: something is left of its stream.")
+    return pictures
+
+
+def encode_channel(
+    chain: Chain, header: SetHeader, pictures: list[Tensor], cut: Cut, progress: Progress = ignore
+) -> Coded:
+    """Encode pictures uint8 [3, H, W], all of them from rough to fine, up to a limit.
+
+    Raises FormatError if the header exceeds the limit.
+    """
+    room = container.set_room(header, cut.size(header.pixels))
+    encoder, ends = RangeEncoder(), []
+    parts = [tile for pixels in pictures for tile in tiles.cut(pixels, chain.side)]
+    coded = [channel.Tile(pixels.shape, pixels) for pixels in parts]
+    for row in channel.walk(chain, coded, encoder):
+        ends.append((encoder.bits_used, sum(tile.ideal_bits for tile in coded)))
+        progress(1 - row / chain.steps)
+        if encoder.bits_used >= 8 * room:
+            break
+    stream = encoder.to_bytes(complete=False)[:room]
+    decoder = RangeDecoder(stream, complete=False)
+    decoded = [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
+    used = [decoder.bytes_used for _ in channel.walk(chain, decoded, decoder)]
+    expected = tiles.joined(header.sizes, [_expected(chain, tile) for tile in decoded], chain.side)
+    header = replace(header, checksum=_checksum(expected), stream_bytes=len(stream))
+    start = len(container.write_set_header(header))
+    reached = zip(used, ends, strict=False)  # the last step may not be whole
+    milestones = [Milestone(start + end, bits, ideal) for end, (bits, ideal) in reached]
+    return Coded(header, stream, encoder.bits_used, 0, milestones)
+
+
+def decode_channel(
+    chain: Chain,
+    header: SetHeader,
+    stream: bytes,
+    detail: Detail = "mean",
+    seed: int = 0,
+    progress: Progress = ignore,
+) -> list[Tensor]:
+    """Pictures uint8 [3, H, W] from a stream or any prefix of one.
+
+    Args: `detail` and `seed` as of `diffcodec.decode_set`. Raises CorruptError if the stream is
+    whole and its pixels do not match their checksum.
+    """
+    decoded = [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
+    for row in channel.walk(chain, decoded, RangeDecoder(stream, complete=False)):
+        progress(1 - row / chain.steps)
+    shown = tiles.joined(header.sizes, [_expected(chain, tile) for tile in decoded], chain.side)
+    if len(stream) == header.stream_bytes:
+        container.check(header.checksum, _checksum(shown))
+    if detail != "mean":
+        shown = tiles.joined(header.sizes, _detailed(chain, decoded, detail, seed), chain.side)
+    return shown
+
+
+def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
+    """E[x | z] as pixels; mid-grey where nothing is known."""
+    if tile.z is None or tile.row is None:
+        return to_pixels(torch.zeros(tile.shape))
+    return to_pixels(chain.predict(tile.z[None], tile.row)[0])
+
+
+def _detailed(
+    chain: Chain, decoded: Iterable[channel.Tile], detail: Detail, seed: int
+) -> list[Tensor]:
+    """What may have been the pixels of tiles."""
+    model, generator = chain.model(), torch.Generator().manual_seed(seed)
+    method: samplers.Method = "ancestral" if detail == "sample" else "flow"
+    shown = []
+    for tile in decoded:
+        row = chain.steps if tile.row is None else tile.row
+        z = torch.randn(tile.shape, generator=generator) if tile.z is None else tile.z.float()
+        steps = max(1, row if detail == "sample" else row // 2)
+        shown.append(
+            samplers.decode(
+                model, z[None], row / chain.steps, method, steps=steps, generator=generator
+            )[0]
+        )
+    return shown
+
+
+def _checksum(pictures: list[Tensor]) -> int:
+    return container.checksum(*(pixels.numpy() for pixels in pictures))

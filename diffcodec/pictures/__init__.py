@@ -1,0 +1,1 @@
+"""Pictures in and out: files, modes, 16-bit PNG, metadata, and the Pillow plugin."""

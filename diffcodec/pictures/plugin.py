@@ -1,0 +1,132 @@
+"""Pillow's view of a .dfc file: `Image.open("x.dfc")` and `image.save("x.dfc")`.
+
+Opening reads the header and the metadata, nothing else; pixels are decoded when they are first
+needed. Errors surface as OSError, as with every format of Pillow's.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from diffcodec import container
+from diffcodec.errors import DiffcodecError, ImageError
+from diffcodec.pictures.metadata import to_info
+
+FORMAT = "DFC"
+LIMITS = ("bpp", "max_bytes", "psnr")
+FINE_RUNG = 2
+"""The rung whose error nobody sees in a picture of 8 bits per sample; each rung halves it."""
+
+
+def register() -> None:
+    """Make Pillow know the format."""
+    Image.register_open(FORMAT, DfcImageFile, lambda prefix: prefix.startswith(container.MAGIC))
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".dfc")
+    Image.register_mime(FORMAT, "image/x-dfc")
+
+
+class DfcImageFile(ImageFile.ImageFile):
+    """A .dfc file, whole or a prefix: `info["complete"]` says which; a prefix is a preview."""
+
+    format = FORMAT
+    format_description = "diffcodec"
+    _rung: int | None = None
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        with _as_os_error():
+            header, start = container.read_header(self.fp.read(container.MAX_HEADER))
+            if header.depth == 16 and header.mode != "L":
+                raise ImageError(
+                    f"Pillow has no {header.mode} pictures of 16 bits: use diffcodec.decode_array"
+                )
+            end: int | None = start + header.stream_bytes
+            boxes: container.Boxes = {}
+            if header.has_boxes:
+                self.fp.seek(start + header.stream_bytes)
+                boxes, length = container.read_boxes(self.fp.read())
+                end = None if length is None else start + header.stream_bytes + length
+        self._mode = header.mode if header.depth == 8 else "I;16"
+        self._size = header.width, header.height
+        self.info.update(to_info(boxes))
+        self.info["complete"] = end is not None and self.fp.seek(0, os.SEEK_END) >= end
+        self.tile = [ImageFile._Tile("dfc", (0, 0, *self._size), 0, None)]
+
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Decode no more than a picture reduced to `size` needs; `thumbnail` asks for it.
+
+        Reducing both sides by 2^n averages the error, which is white, down by 2^n: rung
+        FINE_RUNG + n suffices. The picture keeps its size. `mode` is ignored.
+        """
+        if not self.tile or size is None:
+            return None
+        reduction = min(self.width // max(1, size[0]), self.height // max(1, size[1]))
+        if reduction < 2:
+            return None
+        deeper = 8 if self.mode == "I;16" else 0
+        self._rung = FINE_RUNG + deeper + reduction.bit_length() - 1
+        return self.mode, (0, 0, *self.size)
+
+    def load(self) -> Any:
+        """Decode, if that has not been done. Raises OSError if the file is damaged."""
+        if self.tile:
+            self.im = self._decode(self._rung).im
+            self.tile = []
+            if self._exclusive_fp and self.fp:
+                self.fp.close()
+            self.fp = None
+        return Image.Image.load(self)
+
+    def verify(self) -> None:
+        """Raise OSError unless the file is complete and its pixels match their checksum.
+
+        Only decoding can tell, so this takes as long as loading. As with all formats it comes
+        right after opening, and the file must be opened again to be used.
+        """
+        self._decode(None)
+        if not self.info["complete"]:
+            raise OSError("The file is truncated.")
+        super().verify()
+
+    def load_seek(self, pos: int) -> None:
+        """Tell Pillow's incremental parser that this format does not load piece by piece."""
+
+    def _decode(self, rung: int | None) -> Image.Image:
+        import diffcodec
+
+        assert self.fp is not None
+        self.fp.seek(0)
+        with _as_os_error():
+            return diffcodec.decode(self.fp.read(), rung=rung)
+
+
+def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Encode; the options are bpp, max_bytes, psnr, icc_profile and exif."""
+    import diffcodec
+
+    options = im.encoderinfo
+    image = im.copy()
+    for name in ("icc_profile", "exif"):
+        if name in options:
+            value = options[name]
+            image.info[name] = value.tobytes() if isinstance(value, Image.Exif) else value
+    with _as_os_error():
+        data = diffcodec.encode(image, **{key: options[key] for key in LIMITS if key in options})
+    fp.write(data)
+    if not isinstance(fp, io.BytesIO):
+        fp.flush()
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except DiffcodecError as error:
+        raise OSError(str(error)) from error

@@ -1,0 +1,297 @@
+"""The streams of pictures that the quantised process codes: encoding to limits, decoding prefixes.
+
+A picture is coded as one state of its colours and, with alpha, one more that is grey.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcodec import container
+from diffcodec.container import Boxes, Header
+from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder
+from diffcodec.errors import FormatError
+from diffcodec.limits import Cut, Progress, ignore, part
+from diffcodec.quality import psnr
+from diffcodec.quantized import colour
+from diffcodec.quantized import model as models
+from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.model import Model
+from diffcodec.quantized.preview import picture, plain
+from diffcodec.quantized.schedule import DEPTH, FINISH
+from diffcodec.quantized.state import State
+from diffcodec.quantized.step import walk
+from diffcodec.streaming import Stream, StreamDecoder
+from diffcodec.transforms import GREENS, exchanged
+
+PRECISION = 100
+"""A stream that reaches a PSNR may be longer than the shortest by one part in so many."""
+
+
+def encode(
+    model: Model,
+    header: Header,
+    planes: NDArray,
+    cut: Cut,
+    boxes: Boxes,
+    progress: Progress = ignore,
+) -> tuple[Header, bytes] | None:
+    """Encode a picture.
+
+    Of the smallest pictures the mirror image is tried as well, and the shorter stream taken. Of
+    others a few patches decide on the colour transform.
+
+    Args:
+        model: the model.
+        header: of the lossless picture; what the stream decides of it comes back changed.
+        planes: uint8 or uint16 [C, H, W].
+        cut: where the file ends; of a PSNR, about the shortest stream that reaches it.
+        boxes: what else goes into the file.
+        progress: is called with the fraction of the work that is done.
+
+    Returns: header and stream; None if the samples themselves take no more room. Raises
+    FormatError if header and boxes exceed the limit.
+    """
+    samples, limit = torch.from_numpy(planes.astype(np.int32)), cut.size(header.pixels)
+    headers = _candidates(model, replace(header, model=model.id), samples)
+    room = container.room(headers[0], boxes, limit)
+    # Beyond the samples' size the encoder need not go, unless a shorter stream will do.
+    most = room if cut.psnr is not None else min(room, planes.nbytes)
+    written = [
+        _encode(model, one, samples, planes, most, cut.psnr, part(progress, number, len(headers)))
+        for number, one in enumerate(headers)
+    ]
+    best = min(written, key=lambda one: (not one.whole, len(one.stream), one.stream))
+    if not best.whole and most == planes.nbytes:
+        return None
+    size = min(len(best.stream), room)
+    if cut.psnr is not None:
+        size = best.shortest(model, planes, cut.psnr, size)
+    header, stream = best.header, best.stream[:size]
+    if size < len(best.stream) or not best.whole:
+        header = replace(header, lossless=False)
+        header = replace(header, checksum=_checksum(header, best.decode(model, size)))
+    return (header, stream) if size < planes.nbytes else None
+
+
+def decode(
+    model: Model,
+    header: Header,
+    stream: bytes,
+    *,
+    rung: int | None = None,
+    seed: int | None = None,
+    progress: Progress = ignore,
+) -> NDArray:
+    """Decode a stream or any prefix of one.
+
+    Args:
+        model: the model.
+        header: of the file.
+        stream: as much of it as is used.
+        rung: stop where this rung is done.
+        seed: of a sample of what the stream leaves open; None for its expectation.
+        progress: is called with the fraction of the work that is done.
+
+    Returns: uint8 or uint16 [C, H, W]. Raises CorruptError if the stream is whole and its
+    pixels do not match their checksum, FormatError for an unknown colour transform.
+    """
+    states = _empty_states(header, model)
+    decoder: Coder = _decoder(header, stream)
+    if seed is not None:
+        decoder = BitSampler(seed, decoder)
+    for done in walk(model, states, decoder, progress):
+        if rung is not None and FINISH < done <= rung:
+            break
+    else:
+        if header.lossless or seed is None:  # of a lossy file a sample is another picture
+            _check(header, len(stream), states)
+    return _planes(header, states)
+
+
+def previews(
+    model: Model, header: Header, stream: Stream
+) -> Iterator[tuple[int, int, bool, NDArray]]:
+    """Decode a stream once, while it arrives.
+
+    Yields for each rung, and for what is left of a prefix: bytes of the stream that it needs,
+    its number, whether it is the last one, and the picture as of `decode`. Raises as `decode`
+    does.
+    """
+    states = _empty_states(header, model)
+    decoder = StreamDecoder(stream, complete=header.lossless)
+    for rung in walk(model, states, decoder):
+        if rung == FINISH and header.lossless:
+            _check(header, stream.size, states)
+        yield decoder.bytes_used, rung, rung == FINISH, _planes(header, states)
+    if decoder.ended:
+        size = len(stream.wait_for(stream.size))
+        _check(header, size, states)
+        yield size, max(states[0].rungs.values()), True, _planes(header, states)
+
+
+def ends(model: Model, header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
+    """Each rung that a stream or a prefix of one completes, and the bytes of it that it needs."""
+    decoder = _decoder(header, stream, track=True)
+    for rung in walk(model, _empty_states(header, model), decoder):
+        yield rung, decoder.bytes_used
+
+
+def sample(
+    model: Model, mode: str, height: int, width: int, seed: int, progress: Progress = ignore
+) -> NDArray:
+    """A picture drawn from the model: what a decoder finds in an empty prefix, uint8 [C, H, W]."""
+    states = _states(model, mode, height, width, DEPTH)
+    for _ in walk(model, states, BitSampler(seed), progress):
+        pass
+    return _samples(torch.cat([picture(state) for state in states]), DEPTH)
+
+
+@dataclass
+class _Mark:
+    """Where an encoder stood at the end of a rung, for decoders to start from."""
+
+    encoder: RangeEncoder
+    states: list[State]
+
+
+@dataclass
+class _Written:
+    """What an encoder has written, `whole` or the part that matters; marks the last ends of rungs.
+
+    The first mark is the start of the stream.
+    """
+
+    header: Header
+    stream: bytes
+    whole: bool
+    marks: list[_Mark]
+
+    def decode(self, model: Model, size: int) -> list[State]:
+        """What the first bytes of the stream decode to, if nothing follows them."""
+        for mark in reversed(self.marks):
+            decoder = self._decoder(mark).cut(size)
+            if decoder is not None:
+                states = [state.clone() for state in mark.states]
+                for _ in walk(model, states, decoder):
+                    pass
+                return states
+        raise AssertionError("any bytes determine the start")
+
+    def shortest(self, model: Model, original: NDArray, quality: float, most: int) -> int:
+        """About the fewest bytes that reach a PSNR in dB; `most` if no fewer ones do."""
+        low, high = min(self._decoder(self.marks[-1]).bytes_used, most), most
+        while high - low > max(1, high // PRECISION):
+            middle = (low + high) // 2
+            if psnr(_planes(self.header, self.decode(model, middle)), original) >= quality:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _decoder(self, mark: _Mark) -> RangeDecoder:
+        """A decoder of the stream that stands at a mark."""
+        return RangeDecoder.after(mark.encoder, self.stream, complete=self.whole)
+
+
+def _encode(
+    model: Model,
+    header: Header,
+    samples: Tensor,
+    planes: NDArray,
+    most: int,
+    quality: float | None,
+    progress: Progress,
+) -> _Written:
+    """Encode int32 [C, H, W], the same as `planes`, up to where a limit is left behind."""
+    encoder, turned = RangeEncoder(), _turned(samples, header)
+    pyramid = model.process.pyramid(header.height, header.width, header.depth)
+    states = [
+        State.of_image(pyramid, colours, Corrections(model.table, model.prior))
+        for colours in turned.split(_parts(header.mode))
+    ]
+    marks = [_mark(encoder, states)]
+    for rung in walk(model, states, encoder, progress):
+        if encoder.bits_used > 8 * most:
+            break
+        if rung != FINISH:
+            if quality is not None and psnr(_planes(header, states), planes) >= quality:
+                break
+            marks[1:] = [_mark(encoder, states)]
+    whole = all(state.rungs[pyramid.finest] == FINISH for state in states)
+    return _Written(header, encoder.to_bytes(complete=whole), whole, marks)
+
+
+def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
+    return _Mark(encoder.clone(), [replace(state, values=None).clone() for state in states])
+
+
+def _candidates(model: Model, header: Header, samples: Tensor) -> list[Header]:
+    """Headers of the ways in which a stream of int32 [C, H, W] is written (see `encode`)."""
+    if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
+        return [header, replace(header, mirrored=True)]
+    if not header.mode.startswith("RGB"):
+        return [header]
+    return [replace(header, colours=colour.select(model, samples[:3], header.depth))]
+
+
+def _parts(mode: str) -> list[int]:
+    """Colours of the states of a mode."""
+    colours = 3 if mode.startswith("RGB") else 1
+    return [colours, 1] if mode.endswith("A") else [colours]
+
+
+def _states(model: Model, mode: str, height: int, width: int, depth: int) -> list[State]:
+    pyramid = model.process.pyramid(height, width, depth)
+    return [
+        State.empty(pyramid, colours, Corrections(model.table, model.prior))
+        for colours in _parts(mode)
+    ]
+
+
+def _empty_states(header: Header, model: Model) -> list[State]:
+    """The states of a decoder at its start. Raises FormatError for an unknown transform."""
+    if header.colours >= (len(GREENS) if header.mode.startswith("RGB") else 1):
+        raise FormatError(
+            f"The file uses colour transform {header.colours} of {header.mode} pictures, "
+            "which this version of diffcodec does not know."
+        )
+    return _states(model, header.mode, header.height, header.width, header.depth)
+
+
+def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:
+    complete = header.lossless and len(stream) == header.stream_bytes
+    return RangeDecoder(stream, complete=complete, track=track)
+
+
+def _planes(header: Header, states: list[State]) -> NDArray:
+    """The picture that is shown, uint8 or uint16 [C, H, W]."""
+    return _samples(_turned(torch.cat([picture(state) for state in states]), header), header.depth)
+
+
+def _turned(planes: Tensor, header: Header) -> Tensor:
+    """Planes [C, H, W] of the picture as those of its stream, and the other way round."""
+    if header.mirrored:
+        planes = planes.flip(-1)
+    return exchanged(planes, header.colours)
+
+
+def _samples(planes: Tensor, depth: int) -> NDArray:
+    """Planes [C, H, W] as samples of so many bits."""
+    return planes.numpy().astype(f"<u{depth // 8}")
+
+
+def _checksum(header: Header, states: list[State]) -> int:
+    """The checksum of the picture as the cells alone give it."""
+    planes = _turned(torch.cat([plain(state) for state in states]), header)
+    return container.checksum(_samples(planes, header.depth))
+
+
+def _check(header: Header, size: int, states: list[State]) -> None:
+    """Raise CorruptError if a whole stream did not give the pixels of its checksum."""
+    if size == header.stream_bytes:
+        container.check(header.checksum, _checksum(header, states))
