@@ -15,7 +15,7 @@ import diffcodec
 from diffcodec import container
 from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageError, ModelError
 from diffcodec.pictures.images import metadata
-from diffcodec.quantized import adaptation, codec, colour
+from diffcodec.quantized import coding, colour
 from diffcodec.quantized import stream as quantised
 from diffcodec.transforms import GREENS
 
@@ -207,9 +207,8 @@ def test_bytes_used_are_the_fewest_that_give_a_rung(coded):
 
 def test_large_phases_go_set_by_set(monkeypatch, tiny):
     image, data = tiny
-    for module in (codec, adaptation):
-        monkeypatch.setattr(module, "LARGEST_SET", 7)
-    monkeypatch.setattr(adaptation, "FIRST_SET", 7)
+    for size in ("FIRST_SET", "LARGEST_SET"):
+        monkeypatch.setattr(coding, size, 7)
     sets = diffcodec.encode(image)
     assert sets != data
     assert same(diffcodec.decode(sets), image)

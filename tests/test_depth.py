@@ -13,6 +13,7 @@ import diffcodec
 from diffcodec.cli import main
 from diffcodec.errors import ImageError
 from diffcodec.pictures.images import DeepImage, read_image, write_image
+from diffcodec.quantized import stream as quantised
 
 SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
 
@@ -169,7 +170,7 @@ def coded(folder):
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp", ".jp2", ".jpg", ".ppm"])
 def test_colours_of_16_bits_are_written_as_png_only(coded, monkeypatch, suffix):
-    monkeypatch.setattr(diffcodec.api, "walk", None)  # refused before the work
+    monkeypatch.setattr(quantised, "walk", None)  # refused before the work
     sentence = refused("decode", "deep.dfc", "-o", f"b{suffix}")
     assert sentence == f"diffcodec: cannot write b{suffix}: colours of 16 bits are written as .png"
     assert not Path(f"b{suffix}").exists()
