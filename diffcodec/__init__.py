@@ -29,9 +29,24 @@ if TYPE_CHECKING:
         psnr,
         sample,
     )
-    from diffcodec.container import is_set
+    from diffcodec.container import (
+        is_set,
+    )
+    from diffcodec.pictures.images import (
+        DeepImage,
+        Picture,
+        check_suffix,
+        coded_kind,
+        eight_bits,
+        picture_suffixes,
+        read_image,
+        to_pillow,
+        write_atomically,
+        write_image,
+    )
     from diffcodec.sets import (
         CodedSet,
+        Method,
         Milestone,
         SetGroup,
         SetInfo,
@@ -45,31 +60,56 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CodedSet",
+    "DeepImage",
     "Info",
+    "Method",
     "Milestone",
+    "Picture",
     "Preview",
     "Rung",
     "SetGroup",
     "SetInfo",
+    "check_suffix",
+    "coded_kind",
     "decode",
     "decode_array",
     "decode_picture",
     "decode_progressive",
     "decode_set",
+    "eight_bits",
     "encode",
     "encode_set",
     "info",
     "is_set",
     "model_likelihood",
+    "picture_suffixes",
     "psnr",
+    "read_image",
     "sample",
     "sample_set",
     "set_info",
+    "to_pillow",
+    "write_atomically",
+    "write_image",
 ]
 
-_ELSEWHERE = {"is_set": "container"} | dict.fromkeys(
-    (
+_MODULES = {
+    "container": ("is_set",),
+    "pictures.images": (
+        "DeepImage",
+        "Picture",
+        "check_suffix",
+        "coded_kind",
+        "eight_bits",
+        "picture_suffixes",
+        "read_image",
+        "to_pillow",
+        "write_atomically",
+        "write_image",
+    ),
+    "sets": (
         "CodedSet",
+        "Method",
         "Milestone",
         "SetGroup",
         "SetInfo",
@@ -79,14 +119,15 @@ _ELSEWHERE = {"is_set": "container"} | dict.fromkeys(
         "sample_set",
         "set_info",
     ),
-    "sets",
-)
-"""The modules of names that are not in `api`."""
+}
+"""The names that are not in `api`."""
+
+_MODULE = {name: module for module, names in _MODULES.items() for name in names}
 
 plugin.register()
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(f"diffcodec.{_ELSEWHERE.get(name, 'api')}"), name)
+        return getattr(import_module(f"diffcodec.{_MODULE.get(name, 'api')}"), name)
     raise AttributeError(f"module 'diffcodec' has no attribute {name!r}")

@@ -368,7 +368,7 @@ def test_a_killed_encoder_leaves_no_half_file():
 
 
 def test_what_the_codec_raises_is_an_outcome():
-    from diffcodec import batch
+    from diffcodec.cli import batch
 
     def work(_):
         raise MemoryError

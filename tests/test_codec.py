@@ -93,8 +93,8 @@ def test_black_and_white_noise_comes_back():
 
 
 def test_constant_pictures_come_back_and_are_small():
-    for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 128)):
-        image = Image.new("RGB", (32, 24), colour)
+    for value in ((0, 0, 0), (255, 255, 255), (255, 0, 128)):
+        image = Image.new("RGB", (32, 24), value)
         data = diffcodec.encode(image)
         assert same(diffcodec.decode(data), image)
         assert len(data) < 200

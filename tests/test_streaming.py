@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
+from diffcodec.container import MAX_HEADER
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.streaming import GROWTH
 
@@ -32,7 +33,7 @@ class Drip:
         return chunk
 
 
-def told(previews):
+def shown(previews):
     return [(p.bytes_used, p.rung, p.image.mode, p.image.tobytes()) for p in previews]
 
 
@@ -47,7 +48,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def expected(data):
-    return told(diffcodec.decode_progressive(data))
+    return shown(diffcodec.decode_progressive(data))
 
 
 @pytest.mark.parametrize("size", [7, 100])
@@ -55,9 +56,9 @@ def test_each_picture_comes_with_its_bytes(data, expected, size):
     source = Drip(data, size)
     seen = []
     for preview in diffcodec.decode_progressive(source):
-        seen += told([preview])
+        seen += shown([preview])
         if not preview.complete:
-            assert source.given <= max(27, preview.bytes_used * (1 + GROWTH)) + size
+            assert source.given <= max(MAX_HEADER, preview.bytes_used * (1 + GROWTH)) + size
     assert seen == expected
     assert preview.complete
     assert preview.image.info["icc_profile"] == b"profile" * 9
@@ -67,7 +68,7 @@ def test_each_picture_comes_with_its_bytes(data, expected, size):
 def test_a_source_that_ends_early_is_a_prefix(data, share):
     prefix = data[: int(share * len(data))]
     previews = list(diffcodec.decode_progressive(Drip(prefix, 50)))
-    assert told(previews) == told(diffcodec.decode_progressive(prefix))
+    assert shown(previews) == shown(diffcodec.decode_progressive(prefix))
     assert not previews[-1].complete
     assert previews[-1].image.tobytes() == diffcodec.decode(prefix).tobytes()
 
@@ -85,13 +86,13 @@ def test_deliveries_of_any_size_make_no_difference(sizes, missing):
             return super().read1(limit)
 
     source = Uneven(data, 1)
-    assert told(diffcodec.decode_progressive(source)) == told(diffcodec.decode_progressive(data))
+    assert shown(diffcodec.decode_progressive(source)) == shown(diffcodec.decode_progressive(data))
 
 
-def test_a_lossy_file_arrives(data):
+def test_a_lossy_file_is_streamed(data):
     lossy = diffcodec.encode(diffcodec.decode(data), max_bytes=400)
     previews = list(diffcodec.decode_progressive(Drip(lossy, 30)))
-    assert told(previews) == told(diffcodec.decode_progressive(lossy))
+    assert shown(previews) == shown(diffcodec.decode_progressive(lossy))
     assert previews[-1].complete
 
 
@@ -99,12 +100,12 @@ def test_files_pipes_and_sockets(tmp_path, data, expected):
     path = tmp_path / "x.dfc"
     path.write_bytes(data)
     with path.open("rb") as file:
-        assert told(diffcodec.decode_progressive(file)) == expected
+        assert shown(diffcodec.decode_progressive(file)) == expected
     for sender, receiver in (pipe(), sockets()):
         with sender, receiver:
             thread = threading.Thread(target=lambda out=sender: (out.write(data), out.close()))
             thread.start()
-            assert told(diffcodec.decode_progressive(receiver)) == expected
+            assert shown(diffcodec.decode_progressive(receiver)) == expected
             thread.join()
 
 
@@ -126,11 +127,11 @@ def test_a_connection_that_stays_open_does_not_delay_the_last_picture(data, expe
     with sender, receiver:
         thread = threading.Thread(target=lambda: (sender.write(data), sender.flush()))
         thread.start()
-        assert told(diffcodec.decode_progressive(receiver)) == expected  # and does not hang
+        assert shown(diffcodec.decode_progressive(receiver)) == expected  # and does not hang
         thread.join()
 
 
-def test_damage_is_told(data):
+def test_damage_is_shown(data):
     with pytest.raises(FormatError, match=r"not a \.dfc"):
         next(diffcodec.decode_progressive(Drip(b"no such thing", 3)))
     with pytest.raises(FormatError, match="ends inside"):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 import diffcodec
-from diffcodec import viewer
+from diffcodec.cli import viewer
 from diffcodec.errors import ImageError
 from diffcodec.quality import psnr
 

@@ -104,10 +104,11 @@ def encode(
         return
     options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr) | {"model": model}
     if Many.are(inputs):
-        from diffcodec import batch
+        import diffcodec
+        from diffcodec.cli import batch
 
         many = Many(inputs, output, recursive, jobs, scheduler, force)
-        many.run(partial(batch.encode_file, **options), batch.picture_suffixes(), ".dfc")
+        many.run(partial(batch.encode_file, **options), diffcodec.picture_suffixes(), ".dfc")
         return
     target = name_output(inputs[0], output, ".dfc")
     spare_inputs(target, inputs[0])
@@ -118,7 +119,7 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     """Encode one picture and print its line."""
     import_torch()
     import diffcodec
-    from diffcodec.batch import encoded
+    from diffcodec.cli.batch import encoded
 
     start = time.perf_counter()
     image = read_picture(source)
@@ -177,7 +178,7 @@ def decode(
         return
     options |= {"detail": detail, "seed": seed, "model": model}
     if Many.are(inputs):
-        from diffcodec import batch
+        from diffcodec.cli import batch
 
         if detail == "flow":
             raise click.UsageError("--detail flow is for a set, which is decoded by itself")
@@ -199,8 +200,7 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     """Decode the file of one picture and print its line."""
     import_torch()
     import diffcodec
-    from diffcodec.batch import decoded, truncated
-    from diffcodec.pictures.images import beyond_pillow, check_suffix
+    from diffcodec.cli.batch import decoded, truncated
 
     if options["detail"] == "flow":
         raise click.UsageError(f"--detail flow is for a set, and {source} is none")
@@ -209,7 +209,7 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
-        check_suffix(Path(target), deep=beyond_pillow(header.mode, header.depth))
+        diffcodec.check_suffix(Path(target), header.mode, header.depth)
         if output is None and Path(target).exists():
             # It may well be the original, and what is decoded a mere preview.
             raise ImageError(f"{target} exists: name it with -o to replace it")
@@ -224,10 +224,9 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
 def decode_live(source: str, target: str, model: Path | None) -> None:
     """Decode while the input arrives; `target` always holds the last picture whole."""
     import diffcodec
-    from diffcodec.pictures.images import check_suffix
 
     spare_inputs(target, source)
-    check_suffix(Path(target))
+    diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
         for preview in diffcodec.decode_progressive(file, model=model):
             write_picture(preview.picture, target)
@@ -268,10 +267,9 @@ def sample(
     else:
         none_with(f"--sampler {sampler}", size=size)
     import diffcodec
-    from diffcodec.pictures.images import check_suffix
 
     if output != STANDARD:
-        check_suffix(Path(output))
+        diffcodec.check_suffix(Path(output))
     start = time.perf_counter()
     with progress_bar("sample") as progress:
         if sampler == "quantised":

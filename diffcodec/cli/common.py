@@ -15,7 +15,7 @@ from diffcodec.errors import DiffcodecError, ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from diffcodec.pictures.images import Picture
+    from diffcodec import Picture
 
 STANDARD = "-"  # standard input or output
 
@@ -115,43 +115,45 @@ def read_bytes(source: str) -> bytes:
 
 def read_picture(source: str) -> "Picture":
     """Read a picture from a file or standard input."""
-    from diffcodec.pictures.images import read_image
+    import diffcodec
 
-    return read_image(
+    return diffcodec.read_image(
         io.BytesIO(read_bytes(source)) if source == STANDARD else Path(source), complain
     )
 
 
 def read_rgb(source: str) -> "Image.Image":
     """Read a picture for the Gaussian process; an ImageError about its kind names the file."""
-    from diffcodec.pictures.images import to_pillow, to_planes
+    import diffcodec
 
     picture = read_picture(source)
     try:
-        mode, planes = to_planes(picture)
+        mode, depth = diffcodec.coded_kind(picture)
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from error
-    if (mode, planes.itemsize) != ("RGB", 1):
+    if (mode, depth) != ("RGB", 8):
         raise ImageError(
-            f"{source} is {mode} with samples of {8 * planes.itemsize} bits: "
+            f"{source} is {mode} with samples of {depth} bits: "
             "the Gaussian process knows RGB with samples of 8 bits only"
         )
-    return to_pillow(picture)
+    return diffcodec.to_pillow(picture)
 
 
 def read_all(inputs: Iterable[str], *, recursive: bool) -> "tuple[list[str], list[Image.Image]]":
     """The names of the files that inputs mean, and their pictures; `-` is standard input."""
-    from diffcodec.batch import picture_suffixes, sources
+    import diffcodec
+    from diffcodec.cli.batch import sources
 
-    names = [str(path) for path in sources(inputs, picture_suffixes(), recursive=recursive)]
+    kinds = diffcodec.picture_suffixes()
+    names = [str(path) for path in sources(inputs, kinds, recursive=recursive)]
     return names, [read_rgb(name) for name in names]
 
 
 def write_picture(image: "Picture", output: str) -> None:
     """Write a picture to a file or standard output."""
-    from diffcodec.pictures.images import write_image
+    import diffcodec
 
-    write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
+    diffcodec.write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
 
 
 def write_data(data: bytes, output: str) -> None:
@@ -160,9 +162,9 @@ def write_data(data: bytes, output: str) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    from diffcodec.pictures.images import write_atomically
+    import diffcodec
 
-    write_atomically(Path(output), data)
+    diffcodec.write_atomically(Path(output), data)
 
 
 def name_output(source: str, output: str | None, suffix: str) -> str:

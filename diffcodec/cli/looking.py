@@ -128,7 +128,7 @@ def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]
 @MODEL
 def preview(source: str, output: str, model: Path | None) -> None:
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
-    from diffcodec import viewer
+    from diffcodec.cli import viewer
 
     spare_inputs(output, source)
     viewer.write(read_bytes(source), Path(output), title=Path(source).name, model=model)

@@ -13,7 +13,7 @@ import click
 from diffcodec.cli.common import STANDARD, complain
 
 if TYPE_CHECKING:
-    from diffcodec.batch import Outcome, Task, Work
+    from diffcodec.cli.batch import Outcome, Task, Work
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Many:
     @staticmethod
     def are(inputs: tuple[str, ...]) -> bool:
         """Whether the inputs are more than one file."""
-        from diffcodec.batch import is_many
+        from diffcodec.cli.batch import is_many
 
         return len(inputs) > 1 or is_many(inputs[0])
 
@@ -44,7 +44,7 @@ class Many:
         `kinds` are the suffixes that a folder is searched for and `suffix` that of the results.
         With `keep`, results that are there already are not replaced.
         """
-        from diffcodec import batch
+        from diffcodec.cli import batch
 
         tasks = self._tasks(kinds, suffix)
         todo = tasks if self.force else [task for task in tasks if not task.done]
@@ -68,7 +68,7 @@ class Many:
             click.get_current_context().exit(1)
 
     def _tasks(self, kinds: Collection[str], suffix: str) -> list["Task"]:
-        from diffcodec.batch import collect, is_many
+        from diffcodec.cli.batch import collect, is_many
 
         if STANDARD in self.inputs:
             raise click.UsageError("standard input cannot be one of several inputs")

@@ -23,7 +23,7 @@ from diffcodec.errors import ImageError
 
 if TYPE_CHECKING:
     import diffcodec
-    from diffcodec.sets import Method
+    from diffcodec import Method
 
 
 def encode_set(
@@ -57,8 +57,10 @@ def encode_set(
 def describe(coded: "diffcodec.CodedSet") -> str:
     """The size of a set, and what of it is due to the method more than to the pictures."""
     line = f"{len(coded.data):,} bytes, {coded.gross:.3f} bits/dim"
-    if not coded.milestones:
+    if coded.initial_bits:
         return f"{line} gross, {coded.net:.3f} net, {coded.initial_bits:,} initial bits"
+    if not coded.milestones:
+        return line
     last = coded.milestones[-1]
     return f"{line}, actual over ideal bits {last.bits / last.ideal_bits:.3f}"
 
@@ -68,7 +70,7 @@ def decode_set(
 ) -> None:
     """Decode a set to a folder of pictures, or the only one in it to a file; print a line."""
     import diffcodec
-    from diffcodec.batch import decoded, make_room, truncated
+    from diffcodec.cli.batch import decoded, make_room, truncated
 
     found = diffcodec.set_info(data)
     none_with("a set of pictures", max_bytes=options.pop("max_bytes"))
@@ -101,17 +103,16 @@ def name_pictures(source: str, output: str | None, count: int) -> tuple[list[str
     The folder is `output`, or has the name of `source`. An output that has the suffix of a
     picture and is no folder, and standard output, take one picture.
     """
-    from diffcodec.batch import picture_suffixes
-    from diffcodec.pictures.images import check_suffix
+    import diffcodec
 
     place = name_output(source, None, "") if output is None else output
     path = Path(place)
-    named = output is not None and path.suffix.lower() in picture_suffixes()
+    named = output is not None and path.suffix.lower() in diffcodec.picture_suffixes()
     if place == STANDARD or (named and not path.is_dir()):
         if count > 1:
             raise click.UsageError(f"the set has {count:,} pictures: -o must be a folder")
         if place != STANDARD:
-            check_suffix(path)
+            diffcodec.check_suffix(path)
         return [place], place
     if path.exists() and not path.is_dir():
         raise click.UsageError(f"a set becomes a folder, which {place} is not: name one with -o")

@@ -243,6 +243,26 @@ def from_planes(mode: str, planes: np.ndarray, boxes: Boxes = NO_BOXES) -> Pictu
     return image
 
 
+def eight_bits(picture: Picture) -> Image.Image:
+    """Return the picture as a screen shows it."""
+    mode, planes = to_planes(picture)
+    if planes.dtype == np.uint16:
+        picture = from_planes(mode, (planes >> 8).astype(np.uint8), metadata(picture))
+    return to_pillow(picture)
+
+
+def coded_kind(picture: Picture) -> tuple[str, int]:
+    """Return mode and bits per sample in which a picture is coded; raise ImageError if in none."""
+    mode, planes = to_planes(picture)
+    return mode, 8 * planes.itemsize
+
+
+def picture_suffixes() -> set[str]:
+    """Return the suffixes of all pictures that Pillow opens, but for .dfc."""
+    known = Image.registered_extensions()
+    return {suffix for suffix, kind in known.items() if kind in Image.OPEN} - {".dfc"}
+
+
 def beyond_pillow(mode: str, depth: int) -> bool:
     """Whether Pillow has no pictures of so many bits per sample in a coded mode."""
     return depth == 16 and mode != "L"
@@ -266,14 +286,14 @@ def metadata(image: Picture) -> dict[int, bytes]:
     return of_info(image.info)
 
 
-def check_suffix(path: Path, *, deep: bool = False) -> None:
-    """Raise ImageError if `write_image` has no format for `path`, or for a DeepImage there."""
+def check_suffix(path: Path, mode: str = "RGB", depth: int = 8) -> None:
+    """Raise ImageError if `write_image` has no format for `path`, or none for such samples."""
     if path.suffix.lower() not in _WRITERS:
         known = " ".join(suffix for suffix in _WRITERS if suffix)
         raise ImageError(
             f"cannot write {path}: the suffix {path.suffix} is unknown; known are {known}"
         )
-    if deep and _WRITERS[path.suffix.lower()][0] != "PNG":
+    if beyond_pillow(mode, depth) and _WRITERS[path.suffix.lower()][0] != "PNG":
         raise ImageError(f"cannot write {path}: colours of 16 bits are written as .png")
 
 
@@ -286,7 +306,7 @@ def write_image(image: Picture, path: Path | BinaryIO) -> None:
     """
     suffix = ""
     if isinstance(path, Path):
-        check_suffix(path, deep=isinstance(image, DeepImage))
+        check_suffix(path, image.mode, 16 if isinstance(image, DeepImage) else 8)
         suffix = path.suffix.lower()
     data = _deep_png(image) if isinstance(image, DeepImage) else _encoded(image, path, suffix)
     if isinstance(path, Path):

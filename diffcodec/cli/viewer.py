@@ -9,19 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from diffcodec.api import decode_progressive, psnr
+import diffcodec
 from diffcodec.errors import ImageError
-from diffcodec.pictures.images import (
-    Picture,
-    from_planes,
-    metadata,
-    to_pillow,
-    to_planes,
-    write_atomically,
-)
 
 TEMPLATE = Path(__file__).with_name("viewer.html")
 
@@ -63,7 +54,7 @@ def write(data: bytes, path: Path, title: str = "", model: Path | None = None) -
     writers = {".html": _page, ".gif": _gif, ".webp": _webp, ".png": _sheet}
     if path.suffix.lower() not in writers:
         raise ImageError(f"cannot write {path}: a preview is one of {' '.join(writers)}")
-    write_atomically(path, writers[path.suffix.lower()](frames(data, model), title))
+    diffcodec.write_atomically(path, writers[path.suffix.lower()](frames(data, model), title))
 
 
 def frames(data: bytes, model: Path | None = None) -> list[Frame]:
@@ -71,21 +62,13 @@ def frames(data: bytes, model: Path | None = None) -> list[Frame]:
 
     Raises as `decode_progressive` does.
     """
-    previews = {p.bytes_used: p.picture for p in decode_progressive(data, model=model)}
+    previews = {p.bytes_used: p.picture for p in diffcodec.decode_progressive(data, model=model)}
     last = previews[max(previews)]
     pixels = last.width * last.height
     return [
-        Frame(used, 8 * used / pixels, psnr(image, last), _eight_bits(image))
+        Frame(used, 8 * used / pixels, diffcodec.psnr(image, last), diffcodec.eight_bits(image))
         for used, image in sorted(previews.items())
     ]
-
-
-def _eight_bits(picture: Picture) -> Image.Image:
-    """The picture as a screen shows it."""
-    mode, planes = to_planes(picture)
-    if planes.dtype == np.uint16:
-        picture = from_planes(mode, (planes >> 8).astype(np.uint8), metadata(picture))
-    return to_pillow(picture)
 
 
 def _page(shown: list[Frame], title: str) -> bytes:

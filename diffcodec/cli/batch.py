@@ -17,8 +17,7 @@ from diffcodec.errors import DiffcodecError, ImageError
 from diffcodec.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from diffcodec import Info, SetInfo
-    from diffcodec.pictures.images import Picture
+    from diffcodec import Info, Picture, SetInfo
 
 WILDCARDS = frozenset("*?[")
 
@@ -56,14 +55,6 @@ class Outcome:
 
 
 Work = Callable[[Task], Outcome]
-
-
-def picture_suffixes() -> set[str]:
-    """The suffixes of the pictures that a folder is searched for: all that Pillow opens."""
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    return {suffix for suffix, kind in known.items() if kind in Image.OPEN} - {".dfc"}
 
 
 def collect(
@@ -131,13 +122,12 @@ def _find(name: str, kinds: Collection[str], recursive: bool) -> tuple[Path, lis
 def encode_file(task: Task, **options: Any) -> Outcome:
     """Encode a picture file, with the options of `diffcodec.encode`, and raise what it raises."""
     import diffcodec
-    from diffcodec.pictures.images import read_image, write_atomically
 
     start = time.perf_counter()
     notes: list[str] = []
-    data = diffcodec.encode(read_image(task.source, notes.append), **options)
+    data = diffcodec.encode(diffcodec.read_image(task.source, notes.append), **options)
     make_room(task.target)
-    write_atomically(task.target, data)
+    diffcodec.write_atomically(task.target, data)
     line, raw = encoded(data, time.perf_counter() - start)
     return Outcome(task, f"{task.target}: {line}", tuple(notes), raw, len(data))
 
@@ -156,7 +146,6 @@ def encoded(data: bytes, seconds: float) -> tuple[str, int]:
 def decode_file(task: Task, **options: Any) -> Outcome:
     """Decode a file, with the options of `diffcodec.decode`, and raise what it raises."""
     import diffcodec
-    from diffcodec.pictures.images import write_image
 
     start = time.perf_counter()
     try:
@@ -168,7 +157,7 @@ def decode_file(task: Task, **options: Any) -> Outcome:
     header = diffcodec.info(data, rungs=False)
     image = diffcodec.decode_picture(data, **options)
     make_room(task.target)
-    write_image(image, task.target)
+    diffcodec.write_image(image, task.target)
     notes = () if header.complete else (truncated(str(task.source), header),)
     line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
     return Outcome(task, line, notes, raw_bytes(header), len(data))
