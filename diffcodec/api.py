@@ -19,6 +19,7 @@ from diffcodec.bitstream import EXCHANGES, GREEN, MODES, File, Header, check_siz
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, bytes_for
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.exact import files
+from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.imageio import Picture, from_planes, metadata, to_pillow, to_planes
 from diffcodec.quality import plane_psnr
 from diffcodec.quantized import model as models
@@ -84,6 +85,7 @@ class Info:
     rungs: list[Rung]
 
 
+@exact_arithmetic
 def encode(
     image: Picture | NDArray,
     *,
@@ -92,6 +94,7 @@ def encode(
     psnr: float | None = None,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
@@ -107,6 +110,7 @@ def encode(
             samples.
         model: a model file in place of the default one for pictures of that size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit or a byte
     limit that the header alone exceeds, ModelError for an unusable model file.
@@ -158,6 +162,7 @@ def decode(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Image.Image:
     """Decode a file or any prefix of one that has the header.
 
@@ -169,12 +174,13 @@ def decode(
             the model's conditionals, with `seed`.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
     if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
     in a mode that Pillow lacks (see `decode_picture` and `decode_array`).
     """
-    planes, file = _read(data, bpp, max_bytes, rung, detail, seed, model, progress)
+    planes, file = _read(data, bpp, max_bytes, rung, detail, seed, model, progress, threads=threads)
     return to_pillow(_picture(file, planes))
 
 
@@ -190,6 +196,7 @@ def decode_array(data: bytes, **options: Any) -> NDArray:
     return planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
+@exact_arithmetic
 def _read(
     data: bytes,
     bpp: float | None = None,
@@ -199,8 +206,9 @@ def _read(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> tuple[NDArray, File]:
-    """The planes [C, H, W] of as much of a file as the limits allow, and that."""
+    """The planes [C, H, W] of as much of a file as the limits allow, and that; see `decode`."""
     if detail not in ("mean", "sample"):
         raise ValueError(f"detail is 'mean' or 'sample', not {detail!r}")
     header, start = bitstream.read_header(data)
@@ -222,7 +230,10 @@ def _read(
     return _planes(header, states), file
 
 
-def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -> Iterator[Preview]:
+@exact_arithmetic
+def decode_progressive(
+    source: bytes | BinaryIO, *, model: Path | None = None, threads: int | None = None
+) -> Iterator[Preview]:
     """Decode once and yield the picture after each rung, and after what is left of a prefix.
 
     A pipe, a socket's file or an HTTP response is read as its bytes arrive, and each picture
@@ -231,7 +242,7 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
     range decoding, which is quick, a slow source may cause up to nine times as much.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    Raises as `decode` does.
+    `model` and `threads` are as `decode` takes them, and it raises what that does.
     """
     arrival = Arrival(source)
     header, start = bitstream.read_header(arrival.wait_for(bitstream.MAX_HEADER))
@@ -257,8 +268,17 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
         yield Preview(used, rung, shown, file.complete)
 
 
-def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
+@exact_arithmetic
+def info(
+    data: bytes,
+    *,
+    rungs: bool = True,
+    model: Path | None = None,
+    threads: int | None = None,
+) -> Info:
     """Read what a file says of itself; with `rungs`, decode it to find where its rungs end.
+
+    `model` and `threads` are for that, as `decode` takes them.
 
     Raises FormatError if this is no .dfc file, ModelError if `rungs` needs a model that is not
     there.
@@ -286,6 +306,7 @@ def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
     )
 
 
+@exact_arithmetic
 def sample(
     width: int,
     height: int,
@@ -294,8 +315,11 @@ def sample(
     *,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Image.Image:
     """Draw a picture from the model: what a decoder finds in an empty prefix.
+
+    `model`, `progress` and `threads` are as `decode` takes them.
 
     Raises FormatError for a size beyond the limit, ValueError for a mode that is not coded.
     """

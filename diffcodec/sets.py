@@ -24,6 +24,7 @@ from diffcodec.bitstream import BITS_BACK, CHANNEL, SetHeader
 from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack, bytes_for
 from diffcodec.errors import CorruptError, FormatError, ImageError
 from diffcodec.exact import files
+from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.gaussian import bitsback, channel, samplers
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.decoder import to_pixels
@@ -130,6 +131,7 @@ def set_info(data: bytes) -> SetInfo:
     )
 
 
+@exact_arithmetic
 def encode_set(
     images: Sequence[Image.Image],
     *,
@@ -137,6 +139,7 @@ def encode_set(
     bpp: float | None = None,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> CodedSet:
     """Encode RGB pictures with samples of 8 bits, of any sizes, to one file.
 
@@ -147,6 +150,7 @@ def encode_set(
             to the end of the chain, where noise of half a pixel's value is left.
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Profiles and EXIF are not kept. Raises ImageError for other modes, FormatError for pictures
     that are too many or too large or a limit below the header, ModelError for an unusable model.
@@ -162,6 +166,7 @@ def encode_set(
     return encode(chain, header, pictures, bpp, progress or _ignore)
 
 
+@exact_arithmetic
 def decode_set(
     data: bytes,
     *,
@@ -170,6 +175,7 @@ def decode_set(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> list[Image.Image]:
     """Decode a set.
 
@@ -181,6 +187,7 @@ def decode_set(
         seed: of the sample.
         model: the model file that the set was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises FormatError if this is no set or a cut bits-back one, ModelError if its model is not
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
@@ -201,6 +208,7 @@ def decode_set(
     return _images(pictures)
 
 
+@exact_arithmetic
 def model_likelihood(
     images: Sequence[Image.Image],
     *,
@@ -209,6 +217,7 @@ def model_likelihood(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Likelihood:
     """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
 
@@ -219,6 +228,7 @@ def model_likelihood(
         seed: of the noise.
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
@@ -239,6 +249,7 @@ def model_likelihood(
     )
 
 
+@exact_arithmetic
 def sample_set(
     count: int,
     *,
@@ -247,6 +258,7 @@ def sample_set(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Image.Image:
     """Pictures drawn from the model alone, in a grid that is about square.
 
@@ -255,6 +267,7 @@ def sample_set(
             "langevin" (annealed; five sweeps at each level).
         steps: of equal time.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
     """
     chain = _load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
