@@ -271,7 +271,8 @@ def sample_set(
     """
     chain = _load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn((count, 3, chain.side, chain.side), generator=generator)
+    shape = (count, 3, chain.side, chain.side)
+    z = torch.randn(shape, generator=generator, dtype=torch.float32)
     denoiser = chain.model()
     log_snrs = denoiser.schedule.grid(steps)
     if progress is not None:
@@ -374,7 +375,7 @@ def _decode_channel(
 def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
     """E[x | z] as pixels; mid-grey where nothing is known."""
     if tile.z is None or tile.row is None:
-        return to_pixels(torch.zeros(tile.shape))
+        return to_pixels(torch.zeros(tile.shape, dtype=torch.float32))
     return to_pixels(chain.predict(tile.z[None], tile.row)[0])
 
 
@@ -385,7 +386,10 @@ def _detailed(chain: Chain, tiles: list[channel.Tile], detail: Detail, seed: int
     shown = []
     for tile in tiles:
         row = chain.steps if tile.row is None else tile.row
-        z = torch.randn(tile.shape, generator=generator) if tile.z is None else tile.z.float()
+        if tile.z is None:
+            z = torch.randn(tile.shape, generator=generator, dtype=torch.float32)
+        else:
+            z = tile.z.float()
         steps = max(1, row if detail == "sample" else row // 2)
         shown.append(
             samplers.decode(

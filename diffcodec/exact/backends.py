@@ -273,7 +273,7 @@ def _vector(held: torch.dtype, kernel: int, stride: int) -> Vector:
     x = largest - unit * random.integers(1, 9, (half, side, side))
     few = unit * random.choice([-1, 0, 1], x.shape, p=[1 / 128, 63 / 64, 1 / 128])
     x = np.concatenate([x, x + few]) * sign
-    rest = ACCUMULATOR_LIMIT - 1 - np.abs(weight).sum((1, 2, 3)) * largest
+    rest = ACCUMULATOR_LIMIT - 1 - np.abs(weight).sum((1, 2, 3)) * 512
     if coarse:  # down to eight bits, which bfloat16 holds
         lost = np.frexp(rest)[1] - 8
         rest = rest >> lost << lost
