@@ -13,6 +13,7 @@ from diffcodec import container, quality, stored
 from diffcodec.container import QUANTISED, STORED, File, Header
 from diffcodec.errors import ImageError
 from diffcodec.exact import files
+from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import Cut, Progress, ignore
 from diffcodec.pictures.images import Picture, from_planes, metadata, to_pillow, to_planes
 from diffcodec.quantized import model as models
@@ -71,6 +72,7 @@ class Info:
     rungs: list[Rung]
 
 
+@exact_arithmetic
 def encode(
     image: Picture | NDArray,
     *,
@@ -79,6 +81,7 @@ def encode(
     psnr: float | None = None,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
@@ -93,6 +96,7 @@ def encode(
             samples.
         model: a model file in place of the default one for pictures of that size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit or a byte
     limit that the header alone exceeds, ModelError for an unusable model file.
@@ -131,6 +135,7 @@ def decode(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> Image.Image:
     """Decode a file or any prefix of one that has the header.
 
@@ -142,6 +147,7 @@ def decode(
             the model's conditionals, with `seed`.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
     if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
@@ -156,6 +162,7 @@ def decode(
         seed=seed,
         model=model,
         progress=progress,
+        threads=threads,
     )
     return to_pillow(_picture(file, planes))
 
@@ -172,7 +179,10 @@ def decode_array(data: bytes, **options: Any) -> NDArray:
     return planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
-def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -> Iterator[Preview]:
+@exact_arithmetic
+def decode_progressive(
+    source: bytes | BinaryIO, *, model: Path | None = None, threads: int | None = None
+) -> Iterator[Preview]:
     """Decode once and yield the picture after each rung, and after what is left of a prefix.
 
     A pipe, a socket's file or an HTTP response is read as its bytes arrive, and each picture
@@ -180,7 +190,7 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    Raises as `decode` does.
+    `model` and `threads` are as `decode` takes them, and it raises what that does.
     """
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
@@ -192,8 +202,17 @@ def decode_progressive(source: bytes | BinaryIO, *, model: Path | None = None) -
         yield Preview(start + used, rung, _picture(file, planes), file.complete)
 
 
-def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
+@exact_arithmetic
+def info(
+    data: bytes,
+    *,
+    rungs: bool = True,
+    model: Path | None = None,
+    threads: int | None = None,
+) -> Info:
     """Read what a file says of itself; with `rungs`, decode it to find where its rungs end.
+
+    `model` and `threads` are for that, as `decode` takes them.
 
     Raises FormatError if this is no .dfc file, ModelError if `rungs` needs a model that is not
     there.
@@ -218,6 +237,7 @@ def info(data: bytes, *, rungs: bool = True, model: Path | None = None) -> Info:
     )
 
 
+@exact_arithmetic
 def sample(
     width: int,
     height: int,
@@ -226,8 +246,11 @@ def sample(
     *,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> Image.Image:
     """Draw a picture from the model: what a decoder finds in an empty prefix.
+
+    `model`, `progress` and `threads` are as `decode` takes them.
 
     Raises FormatError for a size beyond the limit, ValueError for a mode that is not coded.
     """
@@ -254,6 +277,7 @@ def psnr(image: Picture, original: Picture) -> float:
     return quality.psnr(planes, other)
 
 
+@exact_arithmetic
 def _read(
     data: bytes,
     *,
@@ -264,6 +288,7 @@ def _read(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> tuple[NDArray, File]:
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
     if detail not in ("mean", "sample"):

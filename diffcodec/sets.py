@@ -18,6 +18,7 @@ from diffcodec import container
 from diffcodec.container import BITS_BACK, CHANNEL, SetHeader
 from diffcodec.errors import ImageError
 from diffcodec.exact import files
+from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.gaussian import samplers, stream, tiles
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
@@ -108,6 +109,7 @@ def set_info(data: bytes) -> SetInfo:
     )
 
 
+@exact_arithmetic
 def encode_set(
     images: Sequence[Image.Image],
     *,
@@ -115,6 +117,7 @@ def encode_set(
     bpp: float | None = None,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> CodedSet:
     """Encode RGB pictures with samples of 8 bits, of any sizes, to one file.
 
@@ -125,6 +128,7 @@ def encode_set(
             to the end of the chain, where noise of half a pixel's value is left.
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Profiles and EXIF are not kept. Raises ImageError for other modes, FormatError for pictures
     that are too many or too large or a limit below the header, ModelError for an unusable model.
@@ -149,6 +153,7 @@ def encode_set(
     )
 
 
+@exact_arithmetic
 def decode_set(
     data: bytes,
     *,
@@ -157,6 +162,7 @@ def decode_set(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> list[Image.Image]:
     """Decode a set.
 
@@ -168,6 +174,7 @@ def decode_set(
         seed: of the sample.
         model: the model file that the set was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises FormatError if this is no set or a cut bits-back one, ModelError if its model is not
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
@@ -184,6 +191,7 @@ def decode_set(
     return _images(stream.decode_channel(chain, header, there, detail, seed, progress))
 
 
+@exact_arithmetic
 def model_likelihood(
     images: Sequence[Image.Image],
     *,
@@ -192,6 +200,7 @@ def model_likelihood(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> Likelihood:
     """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
 
@@ -202,6 +211,7 @@ def model_likelihood(
         seed: of the noise.
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
 
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
@@ -222,6 +232,7 @@ def model_likelihood(
     )
 
 
+@exact_arithmetic
 def sample_set(
     count: int,
     *,
@@ -230,6 +241,7 @@ def sample_set(
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
+    threads: int | None = None,
 ) -> Image.Image:
     """Pictures drawn from the model alone, in a grid that is about square.
 
@@ -238,10 +250,12 @@ def sample_set(
             "langevin" (annealed; five sweeps at each level).
         steps: of equal time.
         progress: is called with the fraction of the work that is done.
+        threads: on which it computes; None for as many as PyTorch is set to use.
     """
     chain = _load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn((count, 3, chain.side, chain.side), generator=generator)
+    shape = (count, 3, chain.side, chain.side)
+    z = torch.randn(shape, generator=generator, dtype=torch.float32)
     denoiser = chain.model()
     log_snrs = denoiser.schedule.grid(steps)
     calls = {"flow": 2 * steps, "langevin": _SWEEPS * (steps + 1)}.get(sampler, steps)

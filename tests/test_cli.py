@@ -744,19 +744,6 @@ def test_help_does_not_load_torch():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_torch_is_whole_where_programs_start_it():
-    """What its import left out can be had later, and is not needed to code."""
-    script = (
-        "from diffcodec.startup import import_torch; import_torch();"
-        "import torch; from torch._meta_registrations import meta_mm;"
-        "print(meta_mm(torch.empty(2, 3, device='meta'), torch.empty(3, 4, device='meta')).shape)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "torch.Size([2, 4])\n"
-
-
 def test_an_unknown_command_is_refused():
     result = program("transmogrify")
     assert result.returncode == 2

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import diffcodec
 from diffcodec.errors import ModelError
-from diffcodec.exact import layers
+from diffcodec.exact import backends
 from diffcodec.exact import quantise as quantiser
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.exact.layers import (
@@ -164,13 +164,10 @@ def requantised(sums, multiplier, low, high):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("inputs", [5, 32, 33])
 @pytest.mark.parametrize("held", SIGNIFICANDS.values())
-@pytest.mark.parametrize("instructions", [False, True])
-def test_a_convolution_is_an_integer_one(
-    stride, kernel, relu, inputs, held, instructions, monkeypatch
-):
-    """With and without the processor's instructions for bfloat16, if it has them."""
-    if not instructions:
-        monkeypatch.setattr(layers, "_has_bfloat16", lambda x: False)
+@pytest.mark.parametrize("operands", [None, torch.float32, torch.float64])
+def test_a_convolution_is_an_integer_one(stride, kernel, relu, inputs, held, operands, monkeypatch):
+    """Whatever multiplies; None is the type of the activations."""
+    monkeypatch.setattr(backends, "operands", lambda *_: operands or held)
     exact, weight, bias, multiplier, x = layer(
         4, stride=stride, kernel=kernel, relu=relu, inputs=inputs, made=32, held=held
     )
@@ -189,11 +186,10 @@ def test_a_convolution_is_an_integer_one(
 
 
 @pytest.mark.parametrize("held", SIGNIFICANDS.values())
-@pytest.mark.parametrize("instructions", [False, True])
-def test_a_layer_of_rows_is_the_convolution_at_places(held, instructions, monkeypatch):
-    """With and without the processor's instructions for bfloat16, if it has them."""
-    if not instructions:
-        monkeypatch.setattr(layers, "_has_bfloat16", lambda x: False)
+@pytest.mark.parametrize("operands", [None, torch.float32, torch.float64])
+def test_a_layer_of_rows_is_the_convolution_at_places(held, operands, monkeypatch):
+    """Whatever multiplies; None is the type of the activations."""
+    monkeypatch.setattr(backends, "operands", lambda *_: operands or held)
     exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700, held=held)
     neighbours = x[0].unfold(1, 3, 1).unfold(2, 3, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
     rows = neighbours.permute(0, 2, 3, 1).flatten(1)  # the channels of a neighbour stand together

@@ -3,6 +3,10 @@
 Commands import what they need when they run, so that `diffcodec --help` does not wait for torch.
 """
 
+import atexit
+import gc
+import os
+
 import click
 
 from diffcodec import __version__
@@ -11,7 +15,6 @@ from diffcodec.cli.common import Commands
 from diffcodec.cli.likelihood import likelihood
 from diffcodec.cli.looking import info, preview
 from diffcodec.cli.training import export, train
-from diffcodec.memory import keep_freed_memory
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +24,13 @@ def main() -> None:
 
     Every prefix of a .dfc file is a picture; the whole file is the original.
     """
-    keep_freed_memory()
+    # Threads of OpenMP that wait for work take the processor from whoever has some, unless told so
+    # before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A third of the time that torch takes to load and to leave is garbage collection that finds
+    # nothing.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
 
 
 for command in (encode, decode, sample, info, preview, likelihood, train, export):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcodec.errors import DiffcodecError, ImageError
-from diffcodec.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from diffcodec import Info, Picture, SetInfo
@@ -256,7 +255,6 @@ def run_on(work: Work, tasks: list[Task], scheduler: str) -> Generator[Outcome, 
 
 def _start() -> None:
     """Make a worker use one thread and leave interruptions to its parent, which ends it."""
-    keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)

@@ -12,6 +12,7 @@ from diffcodec.cli.common import (
     MODEL,
     RECURSIVE,
     STANDARD,
+    THREADS,
     Size,
     at_most_one,
     complain,
@@ -30,7 +31,6 @@ from diffcodec.cli.common import (
 from diffcodec.cli.many import Many
 from diffcodec.cli.sets import decode_set, encode_set
 from diffcodec.errors import ImageError
-from diffcodec.startup import import_torch
 
 
 def many_files(command: Callable[..., None]) -> Callable[..., None]:
@@ -69,6 +69,7 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
 @many_files
+@THREADS
 @MODEL
 def encode(
     inputs: tuple[str, ...],
@@ -81,6 +82,7 @@ def encode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    threads: int | None,
     model: Path | None,
 ) -> None:
     """Encode pictures, losslessly unless a limit is given.
@@ -100,9 +102,10 @@ def encode(
             scheduler=scheduler,
             force=force,
         )
-        encode_set(inputs, output, method, bpp, model, recursive=recursive)
+        encode_set(inputs, output, method, bpp, model, recursive=recursive, threads=threads)
         return
-    options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr) | {"model": model}
+    options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr)
+    options |= {"model": model, "threads": threads}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
@@ -117,7 +120,6 @@ def encode(
 
 def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     """Encode one picture and print its line."""
-    import_torch()
     import diffcodec
     from diffcodec.cli.batch import encoded
 
@@ -147,6 +149,7 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     "--live", metavar="OUT", help="Write OUT anew with each better picture while IN arrives."
 )
 @many_files
+@THREADS
 @MODEL
 def decode(
     inputs: tuple[str, ...],
@@ -160,6 +163,7 @@ def decode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    threads: int | None,
     model: Path | None,
 ) -> None:
     """Decode files, or as much of them as there is or as the limit allows.
@@ -173,10 +177,12 @@ def decode(
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
         if len(inputs) > 1 or output is not None or bpp or max_bytes or detail != "mean":
-            raise click.UsageError("--live takes one input, and goes with --model only")
-        decode_live(inputs[0], live, model)
+            raise click.UsageError(
+                "--live takes one input, and goes with --model and --threads only"
+            )
+        decode_live(inputs[0], live, model, threads)
         return
-    options |= {"detail": detail, "seed": seed, "model": model}
+    options |= {"detail": detail, "seed": seed, "model": model, "threads": threads}
     if Many.are(inputs):
         from diffcodec.cli import batch
 
@@ -198,7 +204,6 @@ def decode(
 
 def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:
     """Decode the file of one picture and print its line."""
-    import_torch()
     import diffcodec
     from diffcodec.cli.batch import decoded, truncated
 
@@ -221,14 +226,14 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)
 
 
-def decode_live(source: str, target: str, model: Path | None) -> None:
+def decode_live(source: str, target: str, model: Path | None, threads: int | None) -> None:
     """Decode while the input arrives; `target` always holds the last picture whole."""
     import diffcodec
 
     spare_inputs(target, source)
     diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
-        for preview in diffcodec.decode_progressive(file, model=model):
+        for preview in diffcodec.decode_progressive(file, model=model, threads=threads):
             write_picture(preview.picture, target)
             click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")
     if not preview.complete:
@@ -248,6 +253,7 @@ def decode_live(source: str, target: str, model: Path | None) -> None:
 @click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
 @click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@THREADS
 @MODEL
 def sample(
     output: str,
@@ -256,6 +262,7 @@ def sample(
     count: int | None,
     steps: int | None,
     seed: int,
+    threads: int | None,
     model: Path | None,
 ) -> None:
     """Draw from the model: what it takes pictures to look like.
@@ -274,7 +281,7 @@ def sample(
     with progress_bar("sample") as progress:
         if sampler == "quantised":
             image = diffcodec.sample(
-                *(size or (256, 256)), seed=seed, model=model, progress=progress
+                *(size or (256, 256)), seed=seed, model=model, progress=progress, threads=threads
             )
         else:
             image = diffcodec.sample_set(
@@ -284,6 +291,7 @@ def sample(
                 seed=seed,
                 model=model,
                 progress=progress,
+                threads=threads,
             )
     write_picture(image, output)
     seconds = time.perf_counter() - start

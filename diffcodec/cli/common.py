@@ -201,6 +201,11 @@ def report(line: str, output: str) -> None:
     click.echo(line, err=output == STANDARD)
 
 
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Compute with so many threads.  [one for each processor]",
+)
 RECURSIVE = click.option("--recursive", is_flag=True, help="Look below folders too.")
 MODEL = click.option(
     "--model",

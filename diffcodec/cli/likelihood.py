@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from diffcodec.cli.common import MODEL, RECURSIVE, plural, progress_bar, read_all
+from diffcodec.cli.common import MODEL, RECURSIVE, THREADS, plural, progress_bar, read_all
 
 TERMS = ("prior", "diffusion", "reconstruction", "total")
 
@@ -21,6 +21,7 @@ TERMS = ("prior", "diffusion", "reconstruction", "total")
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the noise.  [0]")
 @RECURSIVE
+@THREADS
 @MODEL
 def likelihood(
     inputs: tuple[str, ...],
@@ -28,6 +29,7 @@ def likelihood(
     draws: int,
     seed: int,
     recursive: bool,
+    threads: int | None,
     model: Path | None,
 ) -> None:
     """Print how many bits/dim the Gaussian process needs for pictures, term by term.
@@ -41,7 +43,13 @@ def likelihood(
     _, images = read_all(inputs, recursive=recursive)
     with progress_bar("likelihood") as progress:
         found = diffcodec.model_likelihood(
-            images, steps=steps, draws=draws, seed=seed, model=model, progress=progress
+            images,
+            steps=steps,
+            draws=draws,
+            seed=seed,
+            model=model,
+            progress=progress,
+            threads=threads,
         )
     click.echo(f"{'term':<16}{'bits/dim':>9}{'std. error':>12}")
     for term in TERMS:

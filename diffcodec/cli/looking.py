@@ -10,6 +10,7 @@ import click
 
 from diffcodec.cli.common import (
     MODEL,
+    THREADS,
     none_with,
     plural,
     read_bytes,
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IN.dfc")
 @click.option("--against", metavar="ORIGINAL", help="Print each rung's PSNR against this picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@THREADS
 @MODEL
-def info(source: str, against: str | None, as_json: bool, model: Path | None) -> None:
+def info(
+    source: str, against: str | None, as_json: bool, threads: int | None, model: Path | None
+) -> None:
     """Print what a file holds, and the bytes at which each rung ends.
 
     A set of pictures has no rungs: what its header says is printed.
@@ -42,8 +46,8 @@ def info(source: str, against: str | None, as_json: bool, model: Path | None) ->
         return
     quality = None
     if against is not None:
-        quality = rung_psnr(data, against, model)
-    found = diffcodec.info(data, model=model)
+        quality = rung_psnr(data, against, model, threads)
+    found = diffcodec.info(data, model=model, threads=threads)
     (print_json if as_json else print_table)(found, quality)
 
 
@@ -108,7 +112,9 @@ def print_fields(fields: dict[str, str]) -> None:
         click.echo(f"{label:<9}{value}")
 
 
-def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]:
+def rung_psnr(
+    data: bytes, against: str, model: Path | None, threads: int | None
+) -> dict[int, float]:
     """PSNR in dB at the end of each rung; ImageError unless `against` is of the same kind."""
     import diffcodec
 
@@ -116,7 +122,7 @@ def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]
     try:
         return {
             preview.rung: diffcodec.psnr(preview.picture, original)
-            for preview in diffcodec.decode_progressive(data, model=model)
+            for preview in diffcodec.decode_progressive(data, model=model, threads=threads)
         }
     except ImageError as error:
         raise ImageError(f"{against}: {error}") from error
@@ -125,11 +131,13 @@ def rung_psnr(data: bytes, against: str, model: Path | None) -> dict[int, float]
 @click.command()
 @click.argument("source", metavar="IN.dfc")
 @click.option("-o", "--output", required=True, help="A .html, .gif, .webp or .png file.")
+@THREADS
 @MODEL
-def preview(source: str, output: str, model: Path | None) -> None:
+def preview(source: str, output: str, threads: int | None, model: Path | None) -> None:
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
     from diffcodec.cli import viewer
 
     spare_inputs(output, source)
-    viewer.write(read_bytes(source), Path(output), title=Path(source).name, model=model)
+    title = Path(source).name
+    viewer.write(read_bytes(source), Path(output), title=title, model=model, threads=threads)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)

@@ -34,6 +34,7 @@ def encode_set(
     model: Path | None,
     *,
     recursive: bool,
+    threads: int | None,
 ) -> None:
     """Encode all pictures to one file and print its line."""
     if output is None:
@@ -48,7 +49,9 @@ def encode_set(
     sources, images = read_all(inputs, recursive=recursive)
     spare_inputs(output, *sources)
     with progress_bar(output) as progress:
-        coded = diffcodec.encode_set(images, method=method, bpp=bpp, model=model, progress=progress)
+        coded = diffcodec.encode_set(
+            images, method=method, bpp=bpp, model=model, progress=progress, threads=threads
+        )
     write_data(coded.data, output)
     line = f"{output}: {plural(len(images))}, {describe(coded)}"
     report(f"{line}, {time.perf_counter() - start:.1f} s", output)

@@ -1,9 +1,10 @@
 """Layers whose activations are integers, held in float32 so that fast convolutions serve.
 
 Weights are int8 and activations signed 10-bit integers; as long as every accumulator stays below
-2^24 in magnitude, a float32 convolution is exact in any order of summation, on any device. The
-result is requantised by one float32 multiplication, which IEEE 754 rounds in one way only, and
-rounded to an integer (design, section 4).
+2^24 in magnitude, a float32 convolution is exact in any order of summation, on any device. (What
+really multiplies is a backend that has proved it, see `exact.backends`.) The result is
+requantised by one float32 multiplication, which IEEE 754 rounds in one way only, and rounded to
+an integer (design, section 4).
 
 A model can ask that activations and sums are also rounded to the eight bits of bfloat16's
 significand. They are integers still, the same on every device, and processors with instructions
@@ -13,10 +14,11 @@ for bfloat16, which sum in float32, do the convolutions several times as fast.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
+from diffcodec.exact import backends
+from diffcodec.exact.backends import ACCUMULATOR_LIMIT
 from diffcodec.networks import (
     ACTIVATION_LIMIT,
     OUT,
@@ -27,9 +29,6 @@ from diffcodec.networks import (
     Sum,
     interpolated,
 )
-
-ACCUMULATOR_LIMIT = 1 << 24
-"""Integers up to here are exact in float32."""
 
 _LARGEST = ACTIVATION_LIMIT + 1  # in bfloat16, which lacks the limit itself
 
@@ -102,25 +101,11 @@ class ExactConv(nn.Module):
 
     def _sums(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The accumulators, rounded as activations are."""
-        kind = self.held if _has_bfloat16(x) else torch.float32
-        x, weight = x.to(self.held).to(kind), self.weight.to(kind)
-        if bias is not None:
-            bias = bias.to(kind)
-        if self.rows:
-            return F.linear(x, weight, bias).to(self.held).float()
-        y = F.conv2d(x, weight, bias, self.stride, self.padding)
-        # Rounding undoes the error of kernels that transform (Winograd).
-        return y if kind == torch.bfloat16 else y.round_().to(self.held)
-
-
-def _has_bfloat16(x: Tensor) -> bool:
-    """Whether products with x in bfloat16 have instructions of their own; they sum in float32."""
-    return x.is_cpu and bool(torch.backends.mkldnn.enabled) and cpu_has_bfloat16()
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether bfloat16 convolutions are fast here; without AVX-512 they are emulated."""
-    return torch.cpu._is_avx512_bf16_supported()
+        x, operands = x.to(self.held), backends.operands(x.device, self.held)
+        y = backends.sums(
+            x, self.weight, bias, operands, stride=self.stride, padding=self.padding
+        ).to(self.held)
+        return y.float() if self.rows else y
 
 
 class ExactSum(nn.Module):

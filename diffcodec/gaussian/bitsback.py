@@ -98,7 +98,7 @@ class Latents:
         return range(1, self.chain.steps + 1)
 
     def _z(self, row: int, k: Symbols) -> Tensor:
-        return torch.from_numpy(k) * self.bins[row]
+        return torch.from_numpy(k).float() * self.bins[row]
 
     def _predict(self, z: Tensor, row: int) -> Tensor:
         return self.chain.predict(z.reshape(1, *self.shape), row).flatten()

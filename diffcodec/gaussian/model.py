@@ -65,7 +65,7 @@ class GaussianModel(nn.Module):
         self.variance: Variance = variance
         self.decoder: Decoder = decoder
         self.register_buffer("levels", schedule.grid(KNOTS - 1).detach())
-        self.register_buffer("errors", torch.ones(KNOTS))
+        self.register_buffer("errors", torch.ones(KNOTS, dtype=torch.float32))
 
     def forward(self, z: Tensor, log_snr: Tensor) -> tuple[Prediction, Tensor]:
         """What the network predicts about z, and what `reverse_variance` needs to know.
@@ -120,7 +120,7 @@ class GaussianModel(nn.Module):
 
         With calibrated variances, that of the network's prediction of x is its mean squared error.
         """
-        log_snr = self.schedule.log_snr(torch.zeros(1, device=z_0.device))
+        log_snr = self.schedule.log_snr(torch.zeros(1, dtype=torch.float32, device=z_0.device))
         level = per_example(log_snr, z_0)
         mean, variance = to_ve(z_0, level), ve_sigma(level).square()
         if self.decoder == "network":
@@ -132,7 +132,7 @@ class GaussianModel(nn.Module):
 
     def most_likely(self, z_0: Tensor) -> Tensor:
         """The pixels, uint8, with the greatest p(x | z_0): those nearest to its centre."""
-        log_snr = self.schedule.log_snr(torch.zeros(1, device=z_0.device))
+        log_snr = self.schedule.log_snr(torch.zeros(1, dtype=torch.float32, device=z_0.device))
         if self.decoder == "latent":
             return to_pixels(to_ve(z_0, per_example(log_snr, z_0)))
         return to_pixels(self(z_0, log_snr)[0].x)

@@ -90,7 +90,9 @@ def hybrid(
 
 def prior(model: GaussianModel, x: Tensor) -> Tensor:
     """KL(q(z_1 | x) || N(0, 1)) in bits/dim [N]."""
-    log_snr = per_example(model.schedule.log_snr(torch.ones(1, device=x.device)), x)
+    log_snr = per_example(
+        model.schedule.log_snr(torch.ones(1, dtype=torch.float32, device=x.device)), x
+    )
     mean, variance = marginal(x, log_snr)
     return _bits(0.5 * (mean.square() + variance - 1 - F.logsigmoid(-log_snr)))
 
@@ -98,7 +100,9 @@ def prior(model: GaussianModel, x: Tensor) -> Tensor:
 def reconstruction(model: GaussianModel, pixels: Tensor, noise: Tensor) -> Tensor:
     """-log2 p(x | z_0) in bits/dim [N], for pixels uint8 [N, C, H, W] and noise like them."""
     x = to_data(pixels).to(noise.dtype)
-    log_snr = per_example(model.schedule.log_snr(torch.zeros(1, device=x.device)), x)
+    log_snr = per_example(
+        model.schedule.log_snr(torch.zeros(1, dtype=torch.float32, device=x.device)), x
+    )
     logs = model.decoder_log_probabilities(marginal(x, log_snr).draw(noise))
     return _bits(-logs.gather(-1, pixels.long()[..., None])[..., 0])
 

@@ -33,7 +33,8 @@ class Schedule(nn.Module, ABC):
 
     def grid(self, steps: int, start: float = 1.0, device: torch.device | None = None) -> Tensor:
         """The log-SNRs of `steps` steps of equal time from `start` down to 0, [steps + 1]."""
-        return self.log_snr(torch.linspace(start, 0, steps + 1, device=device))
+        times = torch.linspace(start, 0, steps + 1, dtype=torch.float32, device=device)
+        return self.log_snr(times)
 
     @abstractmethod
     def _log_snr(self, t: Tensor) -> Tensor:

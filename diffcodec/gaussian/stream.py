@@ -142,7 +142,7 @@ def decode_channel(
 def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
     """E[x | z] as pixels; mid-grey where nothing is known."""
     if tile.z is None or tile.row is None:
-        return to_pixels(torch.zeros(tile.shape))
+        return to_pixels(torch.zeros(tile.shape, dtype=torch.float32))
     return to_pixels(chain.predict(tile.z[None], tile.row)[0])
 
 
@@ -155,7 +155,10 @@ def _detailed(
     shown = []
     for tile in decoded:
         row = chain.steps if tile.row is None else tile.row
-        z = torch.randn(tile.shape, generator=generator) if tile.z is None else tile.z.float()
+        z = tile.z
+        if z is None:
+            z = torch.randn(tile.shape, generator=generator, dtype=torch.float32)
+        z = z.float()
         steps = max(1, row if detail == "sample" else row // 2)
         shown.append(
             samplers.decode(

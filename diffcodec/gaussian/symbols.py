@@ -84,5 +84,5 @@ class Discretised:
 
     def _cdf(self, symbols: Symbols) -> Symbols:
         """2^30 times the CDF at the lower edges of symbols."""
-        edges = torch.from_numpy(symbols) - 0.5
+        edges = torch.from_numpy(symbols).float() - 0.5
         return self.table.at_deviations((edges - self.mean) / self.scale).numpy()

@@ -36,6 +36,7 @@ class DfcImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "diffcodec"
     _rung: int | None = None
+    _loaded = False
 
     def _open(self) -> None:
         assert self.fp is not None
@@ -55,7 +56,6 @@ class DfcImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         self.info.update(to_info(boxes))
         self.info["complete"] = end is not None and self.fp.seek(0, os.SEEK_END) >= end
-        self.tile = [ImageFile._Tile("dfc", (0, 0, *self._size), 0, None)]
 
     def draft(
         self, mode: str | None, size: tuple[int, int] | None
@@ -65,7 +65,7 @@ class DfcImageFile(ImageFile.ImageFile):
         Reducing both sides by 2^n averages the error, which is white, down by 2^n: rung
         FINE_RUNG + n suffices. The picture keeps its size. `mode` is ignored.
         """
-        if not self.tile or size is None:
+        if self._loaded or size is None:
             return None
         reduction = min(self.width // max(1, size[0]), self.height // max(1, size[1]))
         if reduction < 2:
@@ -76,9 +76,9 @@ class DfcImageFile(ImageFile.ImageFile):
 
     def load(self) -> Any:
         """Decode, if that has not been done. Raises OSError if the file is damaged."""
-        if self.tile:
+        if not self._loaded:
             self.im = self._decode(self._rung).im
-            self.tile = []
+            self._loaded = True
             if self._exclusive_fp and self.fp:
                 self.fp.close()
             self.fp = None

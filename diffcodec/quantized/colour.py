@@ -64,5 +64,5 @@ def _spread(side: int) -> Tensor:
     """Indices of patches along a side."""
     if side <= PATCHES * PATCH:
         return torch.arange(side)
-    starts = torch.linspace(0, side - PATCH, PATCHES).long()
+    starts = torch.linspace(0, side - PATCH, PATCHES, dtype=torch.float32).long()
     return (starts[:, None] + torch.arange(PATCH)).flatten()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.errors import ModelError
-from diffcodec.exact.layers import cpu_has_bfloat16
+from diffcodec.exact import backends
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, Task
@@ -55,7 +55,7 @@ def train(
     run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
-    low_precision = place.type == "cuda" or cpu_has_bfloat16()
+    fast = place.type == "cuda" or backends.operands(place, torch.bfloat16) is torch.bfloat16
 
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
@@ -68,7 +68,7 @@ def train(
             for i, draw in enumerate(aim.draws)
             if run.steps % draw.every == 0
         }
-        with torch.autocast(place.type, torch.bfloat16, enabled=low_precision):
+        with torch.autocast(place.type, torch.bfloat16, enabled=fast):
             losses = (aim.loss(run.net, i, batch, run.generator) for i, batch in drawn.items())
             loss = sum(losses, torch.zeros((), device=place))
         run.update(loss)
@@ -110,7 +110,9 @@ class Run:
         self.steps += 1
         # Early on, a long memory would hold on to the random start.
         decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), 1 - decay)
+        with torch.no_grad():
+            for mean, new in zip(self.ema.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(new, 1 - decay)
         self.average = loss.detach() if self.steps == 1 else self.average.lerp(loss.detach(), 0.01)
 
     @torch.no_grad()

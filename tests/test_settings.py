@@ -1,0 +1,110 @@
+"""The same bytes whatever a program has set around a call, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path(__file__).parent.parent)
+
+PROGRAM = """
+import hashlib, os, signal
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np, torch
+from PIL import Image
+import diffcodec
+
+y, x = np.mgrid[:64, :96]
+noise = np.random.default_rng(0).normal(0, 6, (3, 64, 96))
+planes = [120 + 60 * np.sin(x / 9 + c) + 40 * (x + y > 64) + noise[c] for c in range(3)]
+picture = Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8))
+
+def digest(threads=None):
+    data = diffcodec.encode(picture, threads=threads)
+    rough = diffcodec.encode(picture, max_bytes=1500, threads=threads)
+    coded = diffcodec.encode_set([picture.crop((0, 0, 8, 8))], threads=threads).data
+    pictures = [
+        diffcodec.decode(data, threads=threads),
+        diffcodec.decode(data[:900], threads=threads),
+        diffcodec.sample(40, 24, threads=threads),
+        *diffcodec.decode_set(coded, threads=threads),
+        *(preview.image for preview in diffcodec.decode_progressive(data, threads=threads)),
+    ]
+    assert pictures[0].tobytes() == pictures[-1].tobytes() == picture.tobytes()
+    parts = [data, rough, coded, *(each.tobytes() for each in pictures)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+def show(threads=None):
+    print(digest(threads), flush=True)
+"""
+
+CODE = {
+    "autocast": "with torch.autocast('cpu', torch.bfloat16): show()",
+    "float16": "torch.set_default_dtype(torch.float16); show()",
+    "float64": "torch.set_default_dtype(torch.float64); show()",
+    "meta": "torch.set_default_device('meta'); show()",
+    "inference mode, then none": "with torch.inference_mode(): show()\nshow()",
+    "none, then inference mode": "show()\nwith torch.inference_mode(): show()",
+    "errors of numpy": "np.seterr(all='raise'); show()",
+    "low precision": "torch.set_float32_matmul_precision('medium'); show()",
+    "deterministic": "torch.use_deterministic_algorithms(True); show()",
+    "numbers of threads": "for threads in (1, 2, 3, 7): show(threads)",
+    "threads of a program": "torch.set_num_threads(7); show()",
+    "eight at once": "for made in ThreadPoolExecutor(8).map(digest, [1] * 8): print(made)",
+    "fork": """
+show(2)
+child = os.fork()
+if not child:
+    signal.alarm(100)
+    show(2)
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+}
+"""What a program does, and how often it shows its digest, which is the same each time."""
+
+TIMES = {"numbers of threads": 4, "eight at once": 8, "fork": 2} | dict.fromkeys(
+    ("inference mode, then none", "none, then inference mode"), 2
+)
+
+ENVIRONMENT = [
+    {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"},
+    {"ONEDNN_DEFAULT_FPMATH_MODE": "ANY"},
+]
+
+
+def digests(code: str, environment: dict[str, str] | None = None) -> list[str]:
+    """What a program shows that does this."""
+    usual = {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM + code],
+        env=os.environ | usual | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def usual() -> str:
+    (digest,) = digests("show()")
+    return digest
+
+
+@pytest.mark.parametrize("setting", CODE)
+def test_a_setting_of_the_program_does_not_matter(setting, usual):
+    if setting == "fork" and not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    assert digests(CODE[setting]) == [usual] * TIMES.get(setting, 1)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENT, ids=lambda each: "=".join(*each.items()))
+def test_the_environment_does_not_matter(environment, usual):
+    assert digests("show()", environment) == [usual]
