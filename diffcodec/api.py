@@ -1,6 +1,6 @@
 """The public API: whole pictures and files, and nothing of how they are coded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -177,6 +177,34 @@ def decode_array(data: bytes, **options: Any) -> NDArray:
     """Decode as `decode` does, with its options, to uint8 or uint16 [H, W] or [H, W, C]."""
     planes, _ = _read(data, **options)
     return planes[0] if len(planes) == 1 else np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+
+
+@exact_arithmetic
+def decode_cuts(
+    data: bytes,
+    sizes: Iterable[int],
+    *,
+    model: Path | None = None,
+    threads: int | None = None,
+) -> Iterator[Picture]:
+    """Decode many prefixes of a file, for little more than one decode.
+
+    Args:
+        data: the bytes.
+        sizes: in bytes, of the prefixes; each has the header.
+        model, threads: as `decode` takes them.
+
+    Yields the pictures, of shorter prefixes first. Raises as `decode` does.
+    """
+    file = container.read(data)
+    header = file.header
+    lengths = [size - file.start for size in sizes]
+    if header.codec == STORED:
+        shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
+    else:
+        shown = quantised.cuts(_model(header, model), header, file.stream, lengths)
+    for planes in shown:
+        yield _picture(file, planes)
 
 
 @exact_arithmetic

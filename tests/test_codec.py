@@ -216,6 +216,16 @@ def test_large_phases_go_set_by_set(monkeypatch, tiny):
         assert diffcodec.decode(sets[:length]).size == image.size
 
 
+def test_cuts_are_decodes_of_prefixes(coded, tiny):
+    for image, data in (coded, tiny):
+        start = container.read(data).start
+        sizes = [len(data), start, start + 1, len(data) // 2, len(data) // 3, len(data) - 1, 60]
+        shown = diffcodec.decode_cuts(data, sizes)
+        for size, picture in zip(sorted(sizes), shown, strict=True):
+            assert same(picture, diffcodec.decode(data[:size]))
+        assert same(picture, image)
+
+
 def test_decode_with_a_limit_is_decode_of_a_prefix(coded):
     image, data = coded
     expected = diffcodec.decode(data[:100])

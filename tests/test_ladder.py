@@ -33,7 +33,9 @@ def test_the_white_ladder_follows_the_norms(level, channel):
 def test_levels_can_come_later():
     late, level = white({1: 1}), 1
     for rung in range(FINISH + 1, TOP_RUNG):
-        assert torch.equal(late.planes(rung, level, LEVELS), white().planes(rung + 1, level, LEVELS))
+        assert torch.equal(
+            late.planes(rung, level, LEVELS), white().planes(rung + 1, level, LEVELS)
+        )
         assert torch.equal(late.planes(rung, 2, LEVELS), white().planes(rung, 2, LEVELS))
     assert not late.planes(FINISH, level, LEVELS).any()
     assert late.index(Step(3, 1)) == white().index(Step(4, 1))

@@ -61,7 +61,9 @@ def write(
     writers = {".html": _page, ".gif": _gif, ".webp": _webp, ".png": _sheet}
     if path.suffix.lower() not in writers:
         raise ImageError(f"cannot write {path}: a preview is one of {' '.join(writers)}")
-    diffcodec.write_atomically(path, writers[path.suffix.lower()](frames(data, model, threads), title))
+    diffcodec.write_atomically(
+        path, writers[path.suffix.lower()](frames(data, model, threads), title)
+    )
 
 
 def frames(data: bytes, model: Path | None = None, threads: int | None = None) -> list[Frame]:

@@ -264,6 +264,3 @@ def _corrected(p, ratio):  # type: ignore[no-untyped-def]
     odds = p * ratio
     corrected = odds / (odds + (_ONE - p))
     return min(max(np.rint(corrected * _ONE), 1.0), _ONE - 1.0) / _ONE
-
-
-

@@ -46,7 +46,8 @@ def shortest(model: Model, candidates: Sequence[Tensor], depth: int) -> int:
 
 def _bits(model: Model, planes: Tensor, depth: int) -> int:
     """Length of the rungs after START."""
-    pyramid, encoder = model.process.pyramid(*planes.shape[1:], depth), RangeEncoder()
+    _, height, width = planes.shape
+    pyramid, encoder = model.process.pyramid(height, width, depth), RangeEncoder()
     state = State.of_image(pyramid, planes, Corrections(model.table, model.prior))
     state.advance(START + depth - DEPTH)
     for _ in walk(model, [state], encoder):

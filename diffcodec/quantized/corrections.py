@@ -106,9 +106,7 @@ class Odds:
         seen, expected, unseen, unexpected = self._counts + self._prior
         return (seen / expected) / (unseen / unexpected)
 
-    def code(
-        self, coder: Coder, kind: int, given: NDArray[np.int32], truth: Bits | None
-    ) -> Bits:
+    def code(self, coder: Coder, kind: int, given: NDArray[np.int32], truth: Bits | None) -> Bits:
         """Pass decisions of one kind through a coder, and learn from them.
 
         Args: either side of a stream; the kind, below KINDS; probabilities in 2^-16; the true bits,
@@ -210,9 +208,7 @@ class PhaseErrors:
             members = chosen[bands == band]
             if len(members) and self._count:
                 spread = members[:: -(-len(members) // LEARNT)]
-                regression.learn(
-                    self._features(spread).T, own[band, self._bordered[spread // 3]]
-                )
+                regression.learn(self._features(spread).T, own[band, self._bordered[spread // 3]])
 
     def _features(self, chosen: NDArray[np.int32]) -> NDArray[np.int16]:
         """The errors known before that foretell those of coefficients, [n, count]."""

@@ -90,7 +90,7 @@ def prefixes(process: Process, pictures: Tensor, rung: int, ahead: int = LOW) ->
     All levels have completed `rung`, those coarser than `ahead` the next one too. The pictures
     must be large enough for LEVELS levels.
     """
-    pyramid = process.pyramid(*pictures.shape[2:])
+    pyramid = process.pyramid(*pictures.shape[-2:])
     known = {
         level: cells.reconstruct(*pyramid.cells_at(values, rung - (level > ahead), level))
         for level, values in pyramid.analyse(pictures).items()
@@ -98,9 +98,7 @@ def prefixes(process: Process, pictures: Tensor, rung: int, ahead: int = LOW) ->
     return pyramid.rebuild(known).float()
 
 
-def loss(
-    process: Process, net: nn.Module, pictures: Tensor, generator: torch.Generator
-) -> Tensor:
+def loss(process: Process, net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Mean squared error of random prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
     rung = LAST_RUNG + int(torch.multinomial(torch.tensor(RUNG_ODDS), 1, generator=generator))
     # Half of the prefixes end inside a rung.

@@ -23,5 +23,6 @@ def smoother(process: Process, ways: Sequence[Tensor], depth: int) -> list[int]:
 
 def _detail(process: Process, planes: Tensor, depth: int) -> float:
     """Mean log2 of the finest coefficients' magnitudes."""
-    finest = process.pyramid(*planes.shape[1:], depth).analyse(planes[None])[1]
+    _, height, width = planes.shape
+    finest = process.pyramid(height, width, depth).analyse(planes[None])[1]
     return float((1 + finest.abs()).double().log2().mean())

@@ -124,8 +124,17 @@ def build(tensors: Mapping[str, Tensor]) -> Model:
     assert isinstance(exact, Experts)
     prior, interpolated = (int(held[name]) for name in untold)
     import os
-    late={1: 1} if os.environ.get("L1") and flags is not None else {}
-    return Model(exact, table, wake, flags, prior, Process(white(late), interpolated), files.model_id(tensors))
+
+    late = {1: 1} if os.environ.get("L1") and flags is not None else {}
+    return Model(
+        exact,
+        table,
+        wake,
+        flags,
+        prior,
+        Process(white(late), interpolated),
+        files.model_id(tensors),
+    )
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:

@@ -71,9 +71,7 @@ def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
         state.low = pyramid.finer_low(state.low, level, known)
 
 
-def _becomes_significant(
-    model: Model, state: State, step: Step, new: Tensor, coder: Coder
-) -> bool:
+def _becomes_significant(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> bool:
     """Code whether the level has its first significant coefficient at this rung."""
     truth = None
     if state.values is not None:

@@ -3,7 +3,7 @@
 A picture is coded as one state of its colours and, with alpha, one more that is grey.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,6 +132,27 @@ def previews(
         size = len(stream.wait_for(stream.size))
         _check(header, size, states)
         yield size, max(states[0].rungs.values()), True, _planes(header, states)
+
+
+def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> Iterator[NDArray]:
+    """What prefixes of so many bytes show, smaller ones first, as `decode` returns it.
+
+    Each is decoded from the last end of a rung that it has, so that many cost little.
+    """
+    pending, states = sorted(sizes), _empty_states(header, model)
+    decoder = _decoder(header, stream, track=True)
+    rungs = walk(model, states, decoder)
+    while pending:
+        mark, known = decoder.clone(), [state.clone() for state in states]
+        ended = next(rungs, None) is None
+        while pending and (ended or pending[0] < decoder.bytes_used):
+            size, shown = pending.pop(0), states
+            if size < len(stream):
+                shown, prefix = [state.clone() for state in known], mark.cut(size)
+                assert prefix is not None
+                for _ in walk(model, shown, prefix):
+                    pass
+            yield _planes(header, shown)
 
 
 def ends(model: Model, header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
