@@ -254,6 +254,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         stream_bytes, position = _read_leb128(data, position)
     except IndexError as error:
         raise FormatError("The file ends inside its header.") from error
+    if codec == STORED and flags & (_MIRRORED | _COLOURS):
+        raise _unknown("is stored with flags")
     check_size(width, height)
     return (
         Header(

@@ -47,7 +47,8 @@ HEADERS = st.builds(
     mirrored=st.booleans(),
     colours=st.integers(0, 300),
 ).filter(lambda header: header.pixels <= MAX_PIXELS)
-HEADERS = HEADERS.map(lambda one: replace(one, model=b"") if one.codec == STORED else one)
+STORED_HAVE_NOT = {"model": b"", "mirrored": False, "colours": 0}
+HEADERS = HEADERS.map(lambda one: replace(one, **STORED_HAVE_NOT) if one.codec == STORED else one)
 CONTENT = st.binary(min_size=1, max_size=40) | st.just(b"a profile " * 30)
 BOXES = st.dictionaries(st.sampled_from([ICC, EXIF]), CONTENT)
 
@@ -181,6 +182,8 @@ def test_random_bytes_are_refused_or_a_file(rest):
         ("d1fc3086c001", "uses feature 6, which"),
         ("d1fc3186c001", "uses feature 6, which"),
         ("d1fc3106", "a set with flags, which"),
+        ("d1fc3416", "stored with flags, which"),
+        ("d1fc3426", "stored with flags, which"),
     ],
 )
 def test_what_is_not_known_is_refused_with_a_sentence(start, sentence):

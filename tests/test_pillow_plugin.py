@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 import diffcodec
-from diffcodec import api, container
+from diffcodec import container
 from diffcodec.pictures.images import metadata
 from diffcodec.pictures.plugin import DfcImageFile
+from diffcodec.quantized import stream as quantised
 
 MODES = ["L", "LA", "RGB", "RGBA"]
 
@@ -32,7 +33,7 @@ def no_decoding(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("pixels were decoded")
 
-    monkeypatch.setattr(api, "walk", refuse)
+    monkeypatch.setattr(quantised, "walk", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,12 @@ def test_icc_and_exif_are_there_on_opening(tmp_path, monkeypatch):
     exif[0x0112] = 6
     path = tmp_path / "x.dfc"
     gradient("L").save(path, icc_profile=b"a profile", exif=exif)
-    monkeypatch.setattr(api, "walk", None)
+    monkeypatch.setattr(quantised, "walk", None)
     with Image.open(path) as image:
-        assert metadata(image) == (b"a profile", exif.tobytes().removeprefix(b"Exif\0\0"))
+        assert metadata(image) == {
+            container.ICC: b"a profile",
+            container.EXIF: exif.tobytes().removeprefix(b"Exif\0\0"),
+        }
         assert image.getexif()[0x0112] == 6
 
 
@@ -83,7 +87,7 @@ def test_the_metadata_of_the_picture_itself_are_kept_unless_others_are_given():
         stream = io.BytesIO()
         image.save(stream, "DFC", **options)
         stream.seek(0)
-        assert metadata(Image.open(stream))[0] == kept
+        assert metadata(Image.open(stream)).get(container.ICC, b"") == kept
     assert image.info["icc_profile"] == b"its own"
 
 
@@ -153,14 +157,14 @@ def test_modes_that_are_not_coded_are_refused(tmp_path):
 @pytest.fixture
 def walked(monkeypatch):
     """The rungs that decoding has taken."""
-    rungs, walk = [], api.walk
+    rungs, walk = [], quantised.walk
 
     def spy(*arguments):
         for rung in walk(*arguments):
             rungs.append(rung)
             yield rung
 
-    monkeypatch.setattr(api, "walk", spy)
+    monkeypatch.setattr(quantised, "walk", spy)
     return rungs
 
 
