@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcodec import bitstream
 from diffcodec.arrival import Arrival, ArrivingDecoder
-from diffcodec.bitstream import EXCHANGES, GREEN, MODES, File, Header, check_size
+from diffcodec.bitstream import MODES, File, Header, check_size
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder, bytes_for
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.exact import files
@@ -29,7 +29,7 @@ from diffcodec.quantized.preview import picture, plain
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.versions import RULES
-from diffcodec.transforms import exchanged
+from diffcodec.transforms.colour import EXCHANGES, GREEN, exchanged
 
 Progress = Callable[[float], None]
 

@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from diffcodec.errors import FormatError
+from diffcodec.transforms.colour import EXCHANGES, GREEN
 
 MAGIC = b"\xd1\xfc"
 QUANTISED, BITS_BACK, CHANNEL = range(3)
@@ -63,11 +64,7 @@ MAX_HEADER = 27
 _FIXED = 12
 _LOSSLESS, _METADATA, _DEEP, _MIRRORED = 4, 8, 16, 32
 _EXCHANGED = 6
-"""How far up in the flags the number of the exchange stands."""
-
-RED, GREEN, BLUE = range(3)
-EXCHANGES = (GREEN, RED, BLUE)
-"""The colours that can stand in green's place, by their number in the flags."""
+"""How far up in the flags the number of the exchange stands, among EXCHANGES."""
 
 
 @dataclass(frozen=True)

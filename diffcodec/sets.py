@@ -8,7 +8,6 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack, 
 from diffcodec.errors import CorruptError, FormatError, ImageError
 from diffcodec.exact import files
 from diffcodec.gaussian import bitsback, channel, samplers
-from diffcodec.gaussian.chain import Chain
+from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.decoder import to_pixels
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.gaussian.network import ALIGNMENT
@@ -155,7 +154,7 @@ def encode_set(
         raise ValueError("bits-back coding is lossless: it has no limit")
     pictures = [_pixels(image) for image in images]
     sizes = tuple((pixels.shape[2], pixels.shape[1]) for pixels in pictures)
-    chain = _load(model) if model else _default(sizes)
+    chain = load(model) if model else _default(sizes)
     header = SetHeader(_CODECS[method], sizes, chain.id, _checksum(pictures), 0, 0)
     bitstream.write_set_header(header)  # refuses what is too large
     encode = _encode_bits_back if method == "bits-back" else _encode_channel
@@ -186,7 +185,7 @@ def decode_set(
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
     """
     header, stream = bitstream.read_set(data)
-    chain = _load(model or files.find(header.model))
+    chain = load(model or files.find(header.model))
     if model:
         files.check(header.model, chain.id, model)
     if header.codec == BITS_BACK:
@@ -223,7 +222,7 @@ def model_likelihood(
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
     pictures = [_pixels(image) for image in images]
-    chain = _load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
+    chain = load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
     whole = torch.Size((3, chain.side, chain.side))
     tiles = [t for pixels in pictures for t in _tiles(pixels, chain.side) if t.shape == whole]
     if len(tiles) < 2:
@@ -256,7 +255,7 @@ def sample_set(
         steps: of equal time.
         progress: is called with the fraction of the work that is done.
     """
-    chain = _load(model or SMALL)
+    chain = load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn((count, 3, chain.side, chain.side), generator=generator)
     denoiser = chain.model()
@@ -450,13 +449,8 @@ def _limit(header: SetHeader, bpp: float) -> int:
     return int(bpp * pixels / 8) - len(bitstream.write_set_header(header)) - _LENGTH_BYTES
 
 
-@cache
-def _load(path: Path) -> Chain:
-    return Chain(files.read(path))
-
-
 def _default(sizes: Sequence[Sequence[int]]) -> Chain:
-    return _load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)
+    return load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)
 
 
 def _ignore(_: float) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder, Probabilities
-from diffcodec.quantized.model import PRIOR
 from diffcodec.quantized.versions import NEWEST, RULES, Rules
 
 KINDS, WAKING = 7, 6
@@ -48,7 +47,7 @@ class Calibration:
         probabilities: Probabilities,
         truth: Bits | None,
         *,
-        prior: int = PRIOR,
+        prior: int,
     ) -> Bits:
         """Pass bits through the coder with corrected probabilities, and learn from them.
 

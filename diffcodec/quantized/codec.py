@@ -115,6 +115,7 @@ def _wake_squares(
             np.full(len(case), WAKING),
             chances[colour][case].numpy() / (1 << PROBABILITY_BITS),
             None if truth is None else truth[colour][asleep].int().numpy(),
+            prior=model.prior,
         )
         if len(bits) < len(case):
             raise _Cut

@@ -10,12 +10,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from diffcodec.bitstream import EXCHANGES, GREEN
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.training.graphics import drawings
-from diffcodec.transforms import exchanged
+from diffcodec.transforms.colour import EXCHANGES, GREEN, exchanged
 
 DRAWINGS = 128
 """How many drawings there are."""

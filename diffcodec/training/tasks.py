@@ -9,20 +9,18 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.exact.cdf import CdfTable
-from diffcodec.exact.layers import SIGNIFICAND
-from diffcodec.exact.quantise import quantise
+from diffcodec.exact.config import to_json
+from diffcodec.exact.files import ModelFile
+from diffcodec.exact.networks import StepShape
 from diffcodec.gaussian import objective
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.network import DenoisingNetwork
 from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
-from diffcodec.gaussian.tabulate import tabulate
-from diffcodec.gaussian.times import ImportanceTimes
-from diffcodec.networks import Depth, Experts
-from diffcodec.quantized import chain, denoising, model, squares
-from diffcodec.quantized.objective import step_bits, step_loss
+from diffcodec.quantized import chain, model, squares
+from diffcodec.quantized.denoising import Config as DenoiserConfig
+from diffcodec.quantized.denoising import output_units as denoiser_units
 from diffcodec.quantized.schedule import (
     FINISH,
     HIGHEST_TRAINED_RUNG,
@@ -32,16 +30,14 @@ from diffcodec.quantized.schedule import (
     TOP_RUNG,
     steps,
 )
+from diffcodec.training import denoising, networks, recipes
 from diffcodec.training.data import Draw
-from diffcodec.training.diet import (
-    BLOCKS,
-    INTERPOLATED,
-    PICTURES,
-    THUMBNAIL,
-    THUMBNAIL_BLOCKS,
-    THUMBNAILS,
-    Diet,
-)
+from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
+from diffcodec.training.integers import quantise, restore
+from diffcodec.training.networks import Experts
+from diffcodec.training.objective import step_bits, step_loss
+from diffcodec.training.recipes import INTERPOLATED, THUMBNAIL, Recipe
+from diffcodec.training.times import ImportanceTimes
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -52,7 +48,11 @@ HIGHEST, LOWEST = 11.0, -5.0
 """Log-SNRs of the Gaussian chain: from noise of half a pixel value, below which only the grid of
 values is left to tell, to all but pure noise."""
 
-_BFLOAT16 = {SIGNIFICAND: torch.tensor(8, dtype=torch.int32)}  # it costs the codec next to nothing
+SIGNIFICAND = 8
+"""Bits of the exact networks' activations: bfloat16 costs the codec next to nothing."""
+
+Exported = tuple[dict[str, Any], dict[str, Tensor]]
+"""Configuration and tensors of a model file."""
 
 BATCH_PIXELS = 1 << 14
 """Pixels in a batch of the Gaussian process."""
@@ -79,44 +79,42 @@ class Task(Protocol[Net]):
         """One line: a figure over all of the pictures, then for each rung."""
         ...
 
-    def exact(self, net: Net, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
-        """The tensors of the exact network's file."""
+    def exact(self, net: Net, crops: Tensor, images: list[Tensor]) -> Exported:
+        """The file of the exact network; its ranges are those of the crops."""
+        ...
+
+    def restore(self, net: Net, file: ModelFile) -> None:
+        """Undo `exact` but for rounding, in place; raises ModelError if it is another network."""
         ...
 
 
 class Codec:
     """The conditionals of the quantised process.
 
-    Args: the depths of the trunks; the crops to learn from, and those that set the ranges; at how
-    many levels chroma is interpolated; the model's prior.
+    Args:
+        config: of the model's files.
+        recipe: the crops to learn from.
+        calibration: those that set the ranges of activations.
     """
 
     rate = 3e-3
 
-    def __init__(
-        self,
-        blocks: Sequence[Depth],
-        diet: Diet,
-        calibration: Draw,
-        interpolated: int = model.INTERPOLATED,
-        prior: int = model.PRIOR,
-    ) -> None:
-        self.blocks = blocks
-        self.draws: Sequence[Draw] = tuple(draw for draw, _ in diet)
-        self.emphases = tuple(emphasis for _, emphasis in diet)
+    def __init__(self, config: model.Config, recipe: Recipe, calibration: Draw) -> None:
+        self.config = config
+        self.draws: Sequence[Draw] = tuple(draw for draw, _ in recipe)
+        self.emphases = tuple(emphasis for _, emphasis in recipe)
         self.calibration = calibration
-        self.interpolated, self.prior = interpolated, prior
 
     def network(self) -> Experts:
         """As `Task.network`."""
-        return model.network(self.blocks)
+        return Experts(self.config.network)
 
     def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
         every = self.draws[draw].every
         emphasis = self.emphases[draw]
-        return every * step_loss(net, emphasis, crops, generator, self.interpolated)
+        return every * step_loss(net, emphasis, crops, generator, self.config.interpolated)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
@@ -131,27 +129,30 @@ class Codec:
             totals[rung] = total / (len(crops) * crops[0].numel())
         return _line(sum(totals.values()), "bits/dim", totals)
 
-    def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
 
         def run() -> None:
             for rung in tqdm(trained_rungs(), "calibrating", disable=None):
                 self._bits(net, crops, rung)
 
-        table = CdfTable.gaussian()
-        return quantise(net, run, model.output_units) | {
+        table, levels = CdfTable.gaussian(), self.config.interpolated
+        tensors = quantise(net, run, model.output_units) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
-            "wake": wake_odds(list(crops) if self._mosaics else images, self.interpolated),
-            **({} if self._mosaics else {"squares": square_odds(images, self.interpolated)}),
-            "prior": torch.tensor(self.prior, dtype=torch.int32),
-            "interpolated": torch.tensor(self.interpolated, dtype=torch.int32),
-            **_BFLOAT16,
+            "wake": wake_odds(list(crops) if self._mosaics else images, levels),
         }
+        if self.config.squares:
+            tensors["squares"] = square_odds(images, levels)
+        return to_json(self.config), tensors
+
+    def restore(self, net: Experts, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        restore(net, file.tensors, model.output_units)
 
     def _bits(self, net: Experts, crops: Tensor, rung: int) -> dict[int, Tensor]:
-        values = chain.analyse(crops, interpolated=self.interpolated)
-        return step_bits(net, values, rung, ALL_LEVELS, self.interpolated)
+        values = chain.analyse(crops, interpolated=self.config.interpolated)
+        return step_bits(net, values, rung, ALL_LEVELS, self.config.interpolated)
 
     @property
     def _mosaics(self) -> bool:
@@ -167,7 +168,7 @@ class Denoiser:
 
     def network(self) -> nn.Module:
         """As `Task.network`."""
-        return denoising.network()
+        return networks.Denoiser(recipes.DENOISER)
 
     def loss(self, net: nn.Module, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
@@ -187,7 +188,7 @@ class Denoiser:
             gains[rung] = total / len(crops)
         return _line(sum(gains.values()) / len(gains), "dB gained", gains)
 
-    def exact(self, net: nn.Module, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: nn.Module, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
 
         def run() -> None:
@@ -195,7 +196,12 @@ class Denoiser:
                 shown = denoising.prefixes(crops, rung, interpolated=INTERPOLATED)
                 denoising.expected(net, shown, rung)
 
-        return quantise(net, run, denoising.output_units) | _BFLOAT16
+        config = DenoiserConfig(recipes.DENOISER, SIGNIFICAND)
+        return to_json(config), quantise(net, run, denoiser_units)
+
+    def restore(self, net: nn.Module, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        restore(net, file.tensors, denoiser_units)
 
 
 class TimedModel(GaussianModel):
@@ -251,16 +257,37 @@ class Gaussian:
             f"{terms.reconstruction.mean:.4f})"
         )
 
-    def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
         return tabulate(net, crops, torch.Generator().manual_seed(0))
 
+    def restore(self, net: TimedModel, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        assert isinstance(net.network, DenoisingNetwork)
+        untabulate(net.network, file)
+
+
+def _config(network: StepShape, **own: int) -> model.Config:
+    return model.Config(network, significand=SIGNIFICAND, **own)
+
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(BLOCKS, PICTURES, Draw(256, 8), INTERPOLATED),
+    "codec": Codec(
+        _config(recipes.PHOTO_NETWORKS, interpolated=INTERPOLATED, prior=20, squares=1, side=0),
+        recipes.PICTURES,
+        Draw(256, 8),
+    ),
     # So small a picture has few decisions to learn from.
     "thumbnails": Codec(
-        THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
+        _config(
+            recipes.THUMBNAIL_NETWORKS,
+            interpolated=0,
+            prior=300,
+            squares=0,
+            side=model.LARGEST_THUMBNAIL,
+        ),
+        recipes.THUMBNAILS,
+        Draw(THUMBNAIL, 512, grid=THUMBNAIL),
     ),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),

@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+RED, GREEN, BLUE = range(3)
+
+EXCHANGES = (GREEN, RED, BLUE)
+"""The colours that can stand in green's place."""
+
 
 def rgb_to_ycocg(rgb: Tensor) -> Tensor:
     """Map integer RGB [..., 3, H, W] to (Y, Co, Cg) of the same shape and dtype.
