@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,7 @@ from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.gaussian import samplers, stream, tiles
-from diffcodec.gaussian.chain import Chain
+from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.gaussian.stream import Detail, Milestone
 from diffcodec.limits import Cut, Progress, ignore
@@ -137,7 +136,7 @@ def encode_set(
         raise ValueError("bits-back coding is lossless: it has no limit")
     pictures = [_pixels(image) for image in images]
     sizes = tuple((pixels.shape[2], pixels.shape[1]) for pixels in pictures)
-    chain = _load(model) if model else _default(sizes)
+    chain = load(model) if model else _default(sizes)
     header = SetHeader(_CODECS[method], sizes, chain.id, 0, 0, 0)
     container.write_set_header(header)  # refuses what is too large
     if method == "bits-back":
@@ -180,7 +179,7 @@ def decode_set(
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
     """
     header, there = container.read_set(data)
-    chain = _load(model or files.find(header.model))
+    chain = load(model or files.find(header.model))
     if model:
         files.check(header.model, chain.id, model)
     if header.codec == BITS_BACK:
@@ -216,7 +215,7 @@ def model_likelihood(
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
     pictures = [_pixels(image) for image in images]
-    chain = _load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
+    chain = load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
     whole = torch.Size((3, chain.side, chain.side))
     counted = [t for pixels in pictures for t in tiles.cut(pixels, chain.side) if t.shape == whole]
     if len(counted) < 2:
@@ -252,7 +251,7 @@ def sample_set(
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
     """
-    chain = _load(model or SMALL)
+    chain = load(model or SMALL)
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 3, chain.side, chain.side)
     z = torch.randn(shape, generator=generator, dtype=torch.float32)
@@ -291,10 +290,5 @@ def _images(pictures: list[Tensor]) -> list[Image.Image]:
     return [to_pillow(from_planes("RGB", pixels.numpy())) for pixels in pictures]
 
 
-@cache
-def _load(path: Path) -> Chain:
-    return Chain(files.read(path))
-
-
 def _default(sizes: Sequence[Sequence[int]]) -> Chain:
-    return _load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)
+    return load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)

@@ -24,6 +24,11 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--minutes", type=float, callback=positive, help="Stop after so many minutes.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after so many steps.")
 @click.option("--validation", type=FOLDER, help="Pictures to measure on, now and then.")
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The model file whose weights a new CHECKPOINT starts from.  [random weights]",
+)
 @click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
 def train(
     data: Path,
@@ -32,6 +37,7 @@ def train(
     minutes: float | None,
     steps: int | None,
     validation: Path | None,
+    start: Path | None,
     device: str | None,
 ) -> None:
     """Train a network on the pictures in DATA; resume if CHECKPOINT exists."""
@@ -40,7 +46,9 @@ def train(
         raise click.UsageError("give --minutes or --steps")
     from diffcodec import training
 
-    training.train(data, checkpoint, task=task, **budget, validation=validation, device=device)
+    training.train(
+        data, checkpoint, task=task, **budget, validation=validation, start=start, device=device
+    )
 
 
 @click.command()

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.exact.files import Shapes
+
 MEAN_UNITS = 256
 """Units of a mean, and of an edge, per width of a cell."""
 
@@ -54,9 +56,10 @@ class CdfTable:
     inverse_scales: Tensor
 
     @staticmethod
-    def shapes() -> dict[str, tuple[int, ...]]:
-        """The shapes of the tables under their names in a model file."""
-        return {"cdf": (2 * _HALF + 1,), "inverse_scales": (SCALES,)}
+    def shapes() -> Shapes:
+        """The types and shapes of the tables under their names in a model file."""
+        shapes = {"cdf": (2 * _HALF + 1,), "inverse_scales": (SCALES,)}
+        return {name: (torch.int32, shape) for name, shape in shapes.items()}
 
     @classmethod
     def gaussian(cls) -> "CdfTable":

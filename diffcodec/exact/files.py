@@ -1,12 +1,20 @@
-"""Model files: where they lie, what is in them, and which one a .dfc file needs."""
+"""Model files: their form, their checks, and which one a .dfc file needs.
+
+A model file is a safetensors file. Its metadata hold three texts: `config`, JSON that tells the
+forward process and the shape of everything; `card`, JSON for readers, which decides nothing; and
+`digest`, over configuration and tensors. The first bytes of the digest are the model's id.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from diffcodec.errors import ModelError
@@ -16,36 +24,109 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 ID_BYTES = 4
 
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and contents of the tensors, in hexadecimal."""
-    state = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        state.update(tensor.numpy().tobytes())
-    return state.hexdigest()
+Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of each tensor."""
 
 
-def model_id(tensors: Mapping[str, Tensor]) -> bytes:
-    """The first bytes of the digest, as they stand in a file's header."""
-    return bytes.fromhex(digest(tensors))[:ID_BYTES]
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds.
+
+    Attributes:
+        config: as `config.to_json` makes it.
+        card: what it was trained on, for how long, by which recipe, and what that gave.
+        tensors: integers and tables.
+    """
+
+    config: dict[str, Any]
+    card: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def id(self) -> bytes:
+        """The first bytes of the digest, as they stand in the header of a .dfc file."""
+        return bytes.fromhex(self.digest())[:ID_BYTES]
+
+    def digest(self) -> str:
+        """SHA-256 over configuration and tensors (names, types, shapes, contents), in hexadecimal.
+
+        The configuration counts as JSON with sorted keys and without spaces.
+        """
+        text = json.dumps(self.config, sort_keys=True, separators=(",", ":"))
+        state = hashlib.sha256(f"{text}\n".encode())
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].contiguous()
+            state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            state.update(tensor.numpy().tobytes())
+        return state.hexdigest()
+
+    def check(self, shapes: Shapes) -> None:
+        """Raise ModelError unless the tensors are exactly these, and their floats are finite."""
+        for name in self.tensors.keys() ^ shapes.keys():
+            what = "lacks" if name in shapes else "has an unknown tensor,"
+            raise ModelError(f"The model file {what} {name}.")
+        for name, (kind, shape) in shapes.items():
+            tensor = self.tensors[name]
+            if tensor.dtype != kind or tuple(tensor.shape) != shape:
+                raise ModelError(
+                    f"The tensor {name} of the model file has the wrong shape or type."
+                )
+            if kind.is_floating_point and not bool(tensor.isfinite().all()):
+                raise ModelError(f"The tensor {name} of the model file is not finite.")
+
+    def write(self, path: Path) -> None:
+        """Write the file aside and put it in its place."""
+        metadata = {
+            "config": json.dumps(self.config),
+            "card": json.dumps(self.card),
+            "digest": self.digest(),
+        }
+        aside = path.with_name(path.name + ".part")
+        save_file({k: v.contiguous() for k, v in self.tensors.items()}, aside, metadata)
+        aside.replace(path)
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Raises ModelError if it is missing or damaged."""
+def read(path: Path) -> bytes:
+    """The bytes of a model file. Raises ModelError if there are none."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise ModelError(f"The model file {path} cannot be read.") from error
+
+
+def parse(content: bytes) -> ModelFile:
+    """What the bytes of a model file say. Raises ModelError if they are damaged."""
+    try:
+        metadata = _metadata(content)
+        told, card = json.loads(metadata["config"]), json.loads(metadata["card"])
+        file = ModelFile(told, card, load(content))
+        if not isinstance(told, dict) or not isinstance(card, dict):
+            raise TypeError
+        whole = file.digest() == metadata["digest"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "The model file is damaged, or of another version of diffcodec."
+        ) from error
+    if not whole:
+        raise ModelError("The model file is damaged: its digest is another one.")
+    return file
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The texts in the header of a safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    if not isinstance(metadata, dict):
+        raise TypeError
+    return metadata
 
 
 def find(wanted: bytes) -> Path:
     """The installed model file with this id; raises ModelError if there is none."""
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            card = json.loads((file.metadata() or {}).get("card", "{}"))
-        if card.get("digest", "").startswith(wanted.hex()):
+            digest = (file.metadata() or {}).get("digest", "")
+        if digest.startswith(wanted.hex()):
             return path
     raise ModelError(
         f"The file needs the model {wanted.hex()}, which is not installed; "

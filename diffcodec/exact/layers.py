@@ -11,40 +11,31 @@ significand. They are integers still, the same on every device, and processors w
 for bfloat16, which sum in float32, do the convolutions several times as fast.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT
-from diffcodec.networks import (
-    ACTIVATION_LIMIT,
-    OUT,
-    FilmConv,
-    HeadConv,
-    Index,
-    Scale,
-    Sum,
-    interpolated,
-)
+
+Index = tuple[int, int]
+"""Rows of the rung and of the level in a layer's tables."""
+
+ACTIVATION_LIMIT = 511
+"""Largest magnitude of an integer activation."""
 
 _LARGEST = ACTIVATION_LIMIT + 1  # in bfloat16, which lacks the limit itself
 
-SIGNIFICAND = "significand"
-"""The tensor of a model file that tells to how many bits activations are rounded."""
-
 SIGNIFICANDS = {24: torch.float32, 8: torch.bfloat16}
-"""Types of activations by the bits of their significand; 24 if a model does not tell."""
+"""Types of activations by the bits of their significand."""
 
 
 class ExactConv(nn.Module):
     """round((conv(x) + bias[step]) * multiplier[step]), clamped; ReLU is a clamp at zero.
 
-    As a twin of a `HeadConv` (`rows`) it is a matrix product on rows [n, inputs * k * k]. Like a
-    `NoiseConv` it also takes positions in the table of the rungs, one for each example; between
-    two rows bias and multiplier are floats, and the outputs still integers.
+    With `rows` it is a matrix product on rows [n, k * k * inputs], one for each position. It also
+    takes positions in the table of the rungs, float [N], one for each example; between two rows
+    bias and multiplier are floats, and the outputs still integers.
 
     With activations of bfloat16, inputs, bias and sums are rounded to that; so are the multiplier
     and the products of a convolution. Rows are few enough for the cache, where all else is faster
@@ -54,6 +45,9 @@ class ExactConv(nn.Module):
         weight: int8 [outputs, inputs, k, k].
         bias: int32 [rungs, levels, outputs], in units of the accumulator.
         multiplier: float32 [rungs, levels, outputs].
+        stride: of the convolution; with one above 1 there is no padding.
+        relu: whether negative outputs become zero.
+        rows: whether it works on rows.
         limit: largest magnitude of an output.
         held: the type of the activations, one of SIGNIFICANDS.
 
@@ -122,46 +116,8 @@ def check_bound(weight: Tensor, bias: Tensor) -> None:
         raise ModelError("The model's sums can leave the range in which float32 is exact.")
 
 
-def make_exact(skeleton: nn.Module, tensors: Mapping[str, Tensor], output_limit: int) -> nn.Module:
-    """Replace the layers of a float network by exact ones with the given tensors.
-
-    `tensors` has `<layer>.weight`, `.bias` and `.multiplier` for each FilmConv of the skeleton;
-    layers that write the network's outputs may reach `output_limit`. Raises ModelError if tensors
-    are missing, of the wrong shape, or break the bound, or if activations have an unknown type.
-    """
-    try:
-        held = SIGNIFICANDS[int(tensors.get(SIGNIFICAND, 24))]
-    except KeyError as error:
-        raise ModelError(f"The model file has activations of {error} bits.") from error
-    for name, module in list(skeleton.named_modules()):
-        exact: nn.Module
-        if isinstance(module, FilmConv):
-            try:
-                weight, bias, multiplier = (
-                    tensors[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")
-                )
-            except KeyError as error:
-                raise ModelError(f"The model file lacks the layer {name}.") from error
-            shape = (len(module.rung_bias), len(module.level_bias), len(module.weight))
-            if weight.shape != module.weight.shape or not bias.shape == multiplier.shape == shape:
-                raise ModelError(f"The layer {name} of the model file has the wrong shape.")
-            rows, last = isinstance(module, HeadConv), module.domain.endswith(OUT)
-            exact = ExactConv(
-                weight,
-                bias,
-                multiplier,
-                stride=module.stride,
-                relu=module.relu,
-                rows=rows,
-                limit=output_limit if last else ACTIVATION_LIMIT,
-                held=torch.float32 if last else held,
-            )
-        elif isinstance(module, Sum):
-            exact = ExactSum()
-        elif isinstance(module, Scale):
-            exact = nn.Identity()
-        else:
-            continue
-        parent, _, child = name.rpartition(".")
-        setattr(skeleton.get_submodule(parent), child, exact)
-    return skeleton.eval().requires_grad_(False)
+def interpolated(table: Tensor, positions: Tensor) -> Tensor:
+    """Rows of a table at positions float [N], with straight lines between whole ones."""
+    below = positions.floor().long().clamp(0, len(table) - 2)
+    share = (positions - below).reshape(-1, *[1] * (table.ndim - 1))
+    return torch.lerp(table[below], table[below + 1], share)

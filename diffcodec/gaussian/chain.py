@@ -7,28 +7,60 @@ the weights; no logarithm, exponential or sine is computed here.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
-from diffcodec.exact.cdf import CdfTable
-from diffcodec.exact.files import model_id
-from diffcodec.exact.layers import make_exact
+from diffcodec.exact import files
+from diffcodec.exact.cdf import QUANTILES, CdfTable
+from diffcodec.exact.config import Significand, Size, from_json
+from diffcodec.exact.files import ModelFile
+from diffcodec.exact.layers import interpolated
+from diffcodec.exact.networks import (
+    ExactNoiseNetwork,
+    NoiseShape,
+    exact_layers,
+    noise_layers,
+    tensor_shapes,
+)
 from diffcodec.gaussian.decoder import VALUES
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.network import DenoisingNetwork, as_input, input_gain
+from diffcodec.gaussian.network import ALIGNMENT, as_input, input_gain
 from diffcodec.gaussian.process import alpha, per_example, sigma
 from diffcodec.gaussian.schedule import Tabulated
-from diffcodec.networks import NoiseNetwork, interpolated
 
 V_UNITS = 1024
 """Integer units of the network's output per 1.0 of v."""
 
 V_LIMIT = 6 * V_UNITS
 """Largest magnitude of an output; no v of a picture in six deviations of noise is larger."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the file of a model of the Gaussian process tells beside its tensors.
+
+    Attributes:
+        network: the shape of the network.
+        steps: of the chain.
+        milestones: how many rows there are at which reverse channel coding stops.
+        significand: bits of the activations.
+        side: of the pictures that it was made for, in pixels.
+    """
+
+    PROCESS: ClassVar = "gaussian"
+
+    network: NoiseShape
+    steps: Size
+    milestones: Size
+    significand: Significand
+    side: Size
 
 
 @dataclass(frozen=True)
@@ -58,25 +90,36 @@ class Chain:
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raises ModelError if tensors are missing or unsuitable."""
-        try:
-            self.table = CdfTable(tensors["cdf"], tensors["inverse_scales"])
-            self.quantiles = tensors["quantiles"]
-            self.alpha, self.sigma, self.error = (
-                tensors[name].tolist() for name in ("alpha", "sigma", "error")
-            )
-            self.milestones = tensors["milestones"].tolist()
-            self.milestone_bits = tensors["milestone_bits"].tolist()
-            self.side = int(tensors["side"])
-        except KeyError as error:
-            raise ModelError(f"The model file lacks the table {error}.") from error
-        self.steps = len(self.alpha) - 1
-        skeleton = DenoisingNetwork().tabulated(torch.zeros(self.steps + 1))
-        exact = make_exact(skeleton, tensors, output_limit=V_LIMIT)
-        assert isinstance(exact, NoiseNetwork)
-        self.network = exact
-        self.id = model_id(tensors)
+    def __init__(self, file: ModelFile) -> None:
+        """Raises ModelError if the file's configuration or tensors are unsuitable."""
+        config, tensors = from_json(Config, file.config), file.tensors
+        self.steps, self.side = config.steps, config.side
+        if 1 << len(config.network.widths) - 1 > ALIGNMENT:
+            raise ModelError("The model file's network has more resolutions than it may have.")
+        layers = noise_layers(config.network, self.steps + 1)
+        rows, stops = (self.steps + 1,), (config.milestones,)
+        file.check(
+            {
+                **tensor_shapes(layers),
+                **CdfTable.shapes(),
+                **dict.fromkeys(("alpha", "sigma", "error"), (torch.float64, rows)),
+                "quantiles": (torch.int16, (QUANTILES,)),
+                "milestones": (torch.int32, stops),
+                "milestone_bits": (torch.float64, stops),
+            }
+        )
+        self.table = CdfTable(tensors["cdf"], tensors["inverse_scales"])
+        self.quantiles = tensors["quantiles"]
+        self.alpha, self.sigma, self.error = (
+            tensors[name].tolist() for name in ("alpha", "sigma", "error")
+        )
+        self.milestones = tensors["milestones"].tolist()
+        self.milestone_bits = tensors["milestone_bits"].tolist()
+        if not _falling(self.milestones, self.steps):
+            raise ModelError("The milestones of the model file do not lead down its rows.")
+        convs = exact_layers(layers, tensors, config.significand, V_LIMIT)
+        self.network = ExactNoiseNetwork(config.network, convs).eval()
+        self.id = file.id
 
     def predict(self, z: Tensor, row: int) -> Tensor:
         """The network's x, float64, of z float64 [N, C, H, W] at a row."""
@@ -135,10 +178,26 @@ class Chain:
         return model
 
 
+def load(path: Path) -> Chain:
+    """Read a model file. Raises ModelError if it is missing, damaged or unsuitable."""
+    return _parse(files.read(path))
+
+
+@lru_cache(maxsize=4)
+def _parse(content: bytes) -> Chain:
+    return Chain(files.parse(content))
+
+
+def _falling(milestones: list[int], steps: int) -> bool:
+    """Whether rows fall from the noisiest, `steps`, to 0."""
+    falling = all(later < earlier for earlier, later in pairwise(milestones))
+    return milestones[0] == steps and milestones[-1] == 0 and falling
+
+
 class _AnyLevel(nn.Module):
     """The exact network as a `model.Network`."""
 
-    def __init__(self, network: NoiseNetwork, schedule: Tabulated) -> None:
+    def __init__(self, network: ExactNoiseNetwork, schedule: Tabulated) -> None:
         super().__init__()
         self.network, self.schedule = network, schedule
 

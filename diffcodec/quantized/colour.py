@@ -37,7 +37,7 @@ def select(model: Model, planes: Tensor, depth: int) -> int:
 
 def shortest(model: Model, candidates: Sequence[Tensor], depth: int) -> int:
     """The number of the candidate, integers [3, H, W] each, that has the shortest last rungs."""
-    measured = smoother(model.process, candidates, depth)
+    measured = smoother(candidates)
     if not measured:
         return 0
     lengths = {number: _bits(model, candidates[number], depth) for number in [0, *measured]}

@@ -4,21 +4,29 @@ It is no part of the format: the entropy path and the checksum do not depend on 
 are exact all the same, so that a prefix shows the same picture on every machine.
 """
 
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffcodec.exact.files import WEIGHTS, read
-from diffcodec.exact.layers import make_exact
-from diffcodec.networks import Denoiser
-from diffcodec.quantized import cells
-from diffcodec.quantized.pyramid import Process, mid_grey
-from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG, LOW
+from diffcodec.errors import ModelError
+from diffcodec.exact import files
+from diffcodec.exact.config import Significand, from_json
+from diffcodec.exact.networks import (
+    DenoiserShape,
+    ExactDenoiser,
+    denoiser_layers,
+    exact_layers,
+    tensor_shapes,
+)
+from diffcodec.quantized.pyramid import mid_grey
+from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG
 from diffcodec.quantized.tiles import in_tiles
 
-DENOISER = WEIGHTS / "denoiser.safetensors"
+DENOISER = files.WEIGHTS / "denoiser.safetensors"
 
 UNITS_PER_CELL = 256
 """Integer units of a correction in 2^rung, about the width of a cell in pixels."""
@@ -26,13 +34,15 @@ UNITS_PER_CELL = 256
 LIMIT = 4 * UNITS_PER_CELL
 """Largest magnitude of a correction."""
 
-RUNG_ODDS = (0.04, 0.12, 0.17, 0.18, 0.17, 0.13, 0.08, 0.05, 0.03, 0.02, 0.01)
-"""How often training draws each rung from LAST_RUNG to HIGHEST_TRAINED_RUNG."""
 
+@dataclass(frozen=True)
+class Config:
+    """What the denoiser's file tells beside its tensors: shape, and bits of the activations."""
 
-def network() -> Denoiser:
-    """The float network, untrained."""
-    return Denoiser(rungs=len(RUNG_ODDS))
+    PROCESS: ClassVar = "denoiser"
+
+    network: DenoiserShape
+    significand: Significand
 
 
 def output_units(channels: int) -> Tensor:
@@ -40,10 +50,25 @@ def output_units(channels: int) -> Tensor:
     return torch.full((channels,), float(UNITS_PER_CELL))
 
 
-@cache
-def load() -> nn.Module:
-    """The exact network. Raises ModelError if its file is missing or damaged."""
-    return make_exact(network(), read(DENOISER), LIMIT)
+def load() -> ExactDenoiser:
+    """The installed exact network. Raises ModelError if its file is missing or unsuitable."""
+    return _parse(files.read(DENOISER))
+
+
+@lru_cache(maxsize=2)
+def _parse(content: bytes) -> ExactDenoiser:
+    return build(files.parse(content))
+
+
+def build(file: files.ModelFile) -> ExactDenoiser:
+    """The exact network that a file holds. Raises ModelError if it is unsuitable."""
+    config = from_json(Config, file.config)
+    if config.network.rungs != row(HIGHEST_TRAINED_RUNG) + 1:
+        raise ModelError("The denoiser is not made for this version of diffcodec.")
+    layers = denoiser_layers(config.network)
+    file.check(tensor_shapes(layers))
+    convs = exact_layers(layers, file.tensors, config.significand, LIMIT)
+    return ExactDenoiser(convs).eval()
 
 
 def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
@@ -59,9 +84,11 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
     padded = F.pad(pixels[None].float(), (0, width % 2, 0, height % 2), mode="replicate")
     inputs = centred((padded / 2**deeper).floor()).to(torch.int16)
 
+    network = load()
+
     def tile(rows: slice, columns: slice) -> Tensor:
         part = inputs[..., rows, columns].float().contiguous(memory_format=torch.channels_last)
-        return load()(part, row(rung - deeper)).to(torch.int16)
+        return network(part, row(rung - deeper)).to(torch.int16)
 
     correction = in_tiles(tile, *inputs.shape[2:]).movedim(-1, 0)
     corrected = padded + shuffled(correction[None].float(), rung) / UNITS_PER_CELL
@@ -82,31 +109,3 @@ def shuffled(correction: Tensor, rung: int) -> Tensor:
 def row(rung: int) -> int:
     """Row of a rung in the network's tables."""
     return rung - LAST_RUNG
-
-
-def prefixes(process: Process, pictures: Tensor, rung: int, ahead: int = LOW) -> Tensor:
-    """What prefixes show of pictures [N, 3, H, W] uint8, float in 0..255.
-
-    All levels have completed `rung`, those coarser than `ahead` the next one too. The pictures
-    must be large enough for LEVELS levels.
-    """
-    pyramid = process.pyramid(*pictures.shape[-2:])
-    known = {
-        level: cells.reconstruct(*pyramid.cells_at(values, rung - (level > ahead), level))
-        for level, values in pyramid.analyse(pictures).items()
-    }
-    return pyramid.rebuild(known).float()
-
-
-def loss(process: Process, net: nn.Module, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared error of random prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
-    rung = LAST_RUNG + int(torch.multinomial(torch.tensor(RUNG_ODDS), 1, generator=generator))
-    # Half of the prefixes end inside a rung.
-    ahead = min(LOW, int(torch.randint(1, 2 * LOW, (), generator=generator)))
-    shown = prefixes(process, pictures, rung, ahead)
-    return (expected(net, shown, rung) - pictures).square().mean() / 4**rung
-
-
-def expected(net: nn.Module, shown: Tensor, rung: int) -> Tensor:
-    """What the float network makes of pictures [N, 3, H, W]."""
-    return shown + shuffled(net(centred(shown), row(rung)), rung)

@@ -2,27 +2,27 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from diffcodec.quantized.pyramid import Process
+from diffcodec.transforms import rgb_to_ycocg, wavelet
 
 ROUGHEST = 0.97
 """How large another way's details may be at most, against the first one's, to be clearly smaller:
 that spares the trial of colours five pictures in six."""
 
 
-def smoother(process: Process, ways: Sequence[Tensor], depth: int) -> list[int]:
+def smoother(ways: Sequence[Tensor]) -> list[int]:
     """The numbers of those ways, of integers [3, H, W] each, with clearly smaller details.
 
     Against the first one's; the smallest first.
     """
-    details = [_detail(process, way, depth) for way in ways]
+    details = [_detail(way) for way in ways]
     clearly = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
     return sorted(clearly, key=details.__getitem__)
 
 
-def _detail(process: Process, planes: Tensor, depth: int) -> float:
-    """Mean log2 of the finest coefficients' magnitudes."""
-    _, height, width = planes.shape
-    finest = process.pyramid(height, width, depth).analyse(planes[None])[1]
+def _detail(planes: Tensor) -> float:
+    """Mean log2 of the magnitudes of the finest coefficients."""
+    _, finest = wavelet.forward(rgb_to_ycocg(planes.to(torch.int32)))
     return float((1 + finest.abs()).double().log2().mean())

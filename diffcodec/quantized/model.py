@@ -1,11 +1,9 @@
 """The integer model that the codec runs: exact network and probability tables."""
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,13 +17,19 @@ from diffcodec.exact.cdf import (
     SCALES,
     CdfTable,
 )
-from diffcodec.exact.layers import make_exact
-from diffcodec.networks import Depth, Experts, StepNetwork
-from diffcodec.quantized import significance as squares
-from diffcodec.quantized.ladder import white
-from diffcodec.quantized.pyramid import Process
+from diffcodec.exact.config import Count, Significand, from_json
+from diffcodec.exact.networks import (
+    ExactExperts,
+    StepShape,
+    exact_layers,
+    step_layers,
+    tensor_shapes,
+)
+from diffcodec.quantized import significance
 from diffcodec.quantized.features import FEATURES
-from diffcodec.quantized.schedule import EXPERTS, LEVELS, LOW, PHASES, TOP_RUNG
+from diffcodec.quantized.ladder import Ladder
+from diffcodec.quantized.pyramid import Process
+from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, RUNGS, TOP_RUNG
 
 PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
 """The models for all pictures but the smallest, and for those."""
@@ -33,11 +37,30 @@ PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", 
 LARGEST_THUMBNAIL = 48
 """Longer side, in pixels, up to which a picture is a thumbnail."""
 
-PRIOR, INTERPOLATED = 20, 0
-"""What models that do not tell theirs have (see `Model`)."""
-
 MEAN_LIMIT = 4 * MEAN_UNITS
 """Largest magnitude of a mean, four cells from the midpoint."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the file of a model of the quantised process tells beside its tensors.
+
+    Attributes:
+        network: the shape of the networks.
+        interpolated: at how many of the finest levels chroma is interpolated (`Process`).
+        prior: how many observations, in each bin of `Odds`, speak for the probabilities as they
+            are.
+        significand: bits of the activations.
+        side: of the pictures that it was made for, in pixels; 0 if of any size.
+    """
+
+    PROCESS: ClassVar = "quantised"
+
+    network: StepShape
+    interpolated: Annotated[int, range(LEVELS + 1)]
+    prior: Annotated[int, range(1, 1 << 20)]
+    significand: Significand
+    side: Count
 
 
 @dataclass(frozen=True)
@@ -47,36 +70,22 @@ class Model:
     Attributes:
         network: the exact network.
         table: the integer CDF.
-        wake: int32 [TOP_RUNG, LOW]: chance in 2^-16 that a level which was all zero so far has
-            its first significant coefficient at this rung.
-        squares: int32 [TOP_RUNG, LOW, 3, squares.CONTEXTS]: chance in 2^-16 that a square of a
-            colour which was all zero so far wakes at this rung of this level. None if squares of
-            the model's streams do not sleep.
-        prior: how many observations, in each bin of `Calibration`, speak for the probabilities as
-            they are.
-        interpolated: at how many of the finest levels chroma is interpolated (`Geometry`).
+        process: the forward process.
+        level_odds: int32 [TOP_RUNG, LOW]: probability in 2^-16 that a level which was all zero so
+            far has its first significant coefficient at this rung.
+        block_odds: int32 [TOP_RUNG, LOW, 3, significance.CONTEXTS]: the same of a block of a
+            colour.
+        prior: as in `Config`.
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
-    network: Experts
+    network: ExactExperts
     table: CdfTable
-    levels_odds: Tensor
-    blocks_odds: Tensor
-    prior: int
     process: Process
+    level_odds: Tensor
+    block_odds: Tensor
+    prior: int
     id: bytes
-
-
-def network(blocks: Sequence[Depth]) -> Experts:
-    """The float network of the quantised process, untrained, with trunks of these depths."""
-    known = [phase.known for phase in PHASES]
-
-    def expert(number: int, rungs: int) -> StepNetwork:
-        return StepNetwork(
-            FEATURES, known, outputs=2 * 3, rungs=rungs, levels=LOW, blocks=blocks[number]
-        )
-
-    return Experts(EXPERTS, expert)
 
 
 def output_units(channels: int) -> Tensor:
@@ -95,54 +104,45 @@ def default(height: int, width: int) -> Path:
     return THUMBNAIL if max(height, width) <= LARGEST_THUMBNAIL else PHOTO
 
 
-@cache
 def load(path: Path) -> Model:
-    """Read a model file. Raises ModelError if it is missing, damaged or breaks the bound."""
-    return build(files.read(path))
+    """Read a model file. Raises ModelError if it is missing, damaged or unsuitable."""
+    return _parse(files.read(path))
 
 
-def build(tensors: Mapping[str, Tensor]) -> Model:
-    """The model of these tensors. Raises ModelError if some are missing or unsuitable."""
-    try:
-        table = CdfTable(tensors["cdf"], tensors["inverse_scales"])
-        wake, flags = tensors["wake"], tensors.get("squares")
-    except KeyError as error:
-        raise ModelError(f"The model file lacks the table {error}.") from error
-    untold = {"prior": torch.tensor(PRIOR), "interpolated": torch.tensor(INTERPOLATED)}
-    held = {**untold, **tensors}
-    expected = CdfTable.shapes() | {"wake": (TOP_RUNG, LOW)} | dict.fromkeys(untold, ())
-    if flags is not None:
-        expected["squares"] = (TOP_RUNG, LOW, 3, squares.CONTEXTS)
-    for name, shape in expected.items():
-        if tuple(held[name].shape) != shape:
-            raise ModelError(f"The table {name} of the model file has the wrong shape.")
-    if held["prior"] < 1:
-        raise ModelError("The prior of the model file is less than one observation.")
-    if not 0 <= held["interpolated"] <= LEVELS:
-        raise ModelError("The model file has chroma interpolated at levels that there are not.")
-    exact = make_exact(network(_blocks(tensors)), tensors, output_limit=MEAN_LIMIT)
-    assert isinstance(exact, Experts)
-    prior, interpolated = (int(held[name]) for name in untold)
-    import os
+@lru_cache(maxsize=8)
+def _parse(content: bytes) -> Model:
+    return build(files.parse(content))
 
-    late = {1: 1} if os.environ.get("L1") and flags is not None else {}
+
+def build(file: files.ModelFile) -> Model:
+    """The model that a file holds. Raises ModelError if it is unsuitable."""
+    config = from_json(Config, file.config)
+    net = config.network
+    rungs = sum(expert.rungs for expert in net.experts)
+    known = tuple(phase.known for phase in PHASES)
+    given = net.features, net.known, net.outputs, net.levels, rungs
+    if given != (FEATURES, known, 2 * 3, LOW, RUNGS):
+        raise ModelError("The model file's networks are not made for this version of diffcodec.")
+    layers = step_layers(net)
+    ladder = {name: (torch.int8, shape) for name, shape in Ladder.shapes().items()}
+    odds = {
+        "level_odds": (torch.int32, (TOP_RUNG, LOW)),
+        "block_odds": (torch.int32, (TOP_RUNG, LOW, 3, significance.CONTEXTS)),
+    }
+    file.check({**tensor_shapes(layers), **CdfTable.shapes(), **ladder, **odds})
+    tensors = file.tensors
+    for name in odds:
+        if not bool(((tensors[name] > 0) & (tensors[name] < 1 << 16)).all()):
+            raise ModelError(f"The model file's {name} are not all between 0 and 1.")
     return Model(
-        exact,
-        table,
-        wake,
-        flags,
-        prior,
-        Process(white(late), interpolated),
-        files.model_id(tensors),
+        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)).eval(),
+        CdfTable(tensors["cdf"], tensors["inverse_scales"]),
+        Process(Ladder.of_tensors(tensors), config.interpolated),
+        tensors["level_odds"],
+        tensors["block_odds"],
+        config.prior,
+        file.id,
     )
-
-
-def _blocks(tensors: Mapping[str, Tensor]) -> list[Depth]:
-    """The depths of the trunks that a model file holds; the rest of the network is always alike."""
-    names = [re.match(r"(experts\.\d+\.(?:blocks|fine)\.)\d+\.", name) for name in tensors]
-    count = Counter(start for _, start in {(name[0], name[1]) for name in names if name})
-    prefixes = [f"experts.{number}." for number in range(len(EXPERTS))]
-    return [(count[f"{prefix}blocks."], count[f"{prefix}fine."]) for prefix in prefixes]
 
 
 def find(wanted: bytes) -> Model:

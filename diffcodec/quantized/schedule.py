@@ -33,9 +33,6 @@ HIGHEST_TRAINED_RUNG = 12
 RUNGS = HIGHEST_TRAINED_RUNG - FINISH + 1
 """Number of rung embeddings: the finish and the trained rungs."""
 
-EXPERTS = (1, 2, RUNGS - 3)
-"""How many rungs each of the networks serves: the finish, the near lossless, the lossy ones."""
-
 CHANNELS = 9
 """Channels of a level: HL, LH, HH of Y, then of Co, then of Cg."""
 

@@ -76,7 +76,7 @@ def _becomes_significant(model: Model, state: State, step: Step, new: Tensor, co
     truth = None
     if state.values is not None:
         truth = np.array([bool((state.values[step.level].abs() >> new).any())], np.int32)
-    odds = int(model.levels_odds[step.rung_at_8_bits, step.level - 1]) / (1 << PROBABILITY_BITS)
+    odds = int(model.level_odds[step.rung_at_8_bits, step.level - 1]) / (1 << PROBABILITY_BITS)
     bits = coder.code(np.array([odds]), truth)
     if len(bits) == 0:
         raise _Cut
@@ -95,7 +95,7 @@ def _significant_blocks(
     level, floors = step.level, state.floors[step.level]
     if max(floors.shape[-2:]) <= significance.SIDE:  # a single block, of a level that has left zero
         return [torch.ones(floors.shape[-2:], dtype=torch.bool, device="cpu")] * state.colours
-    table = model.blocks_odds[step.rung_at_8_bits, level - 1].numpy()
+    table = model.block_odds[step.rung_at_8_bits, level - 1].numpy()
     before = significance.significant(floors)
     coarser = state.pyramid.coarser(level)
     above = before if coarser is None else significance.significant(state.floors[coarser])

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
-from diffcodec.quantized.schedule import DEPTH
 from diffcodec.training.graphics import drawings
 from diffcodec.transforms import GREENS, exchanged
 
@@ -204,7 +203,7 @@ def edit(pixels: Tensor, generator: torch.Generator) -> Tensor:
 def exchange(pixels: Tensor) -> Tensor:
     """Pixels uint8 [3, H, W] with red or blue in green's place where an encoder would try that."""
     ways = [exchanged(pixels, number) for number in range(len(GREENS))]
-    return ways[[*smoother(ways, DEPTH), 0][0]]
+    return ways[[*smoother(ways), 0][0]]
 
 
 _MOST_NOISE = 0.6

@@ -12,15 +12,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from diffcodec import __version__
 from diffcodec.errors import ModelError
-from diffcodec.exact import backends
+from diffcodec.exact import backends, files
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, Task
 
 WARM_UP = 0.01
+
+STARTED_RATE = 0.5
+"""The learning rate of a network that starts from a model, against that of one from scratch."""
+
 EMA_DECAY = 0.998
-CHECKPOINT_SECONDS = 120.0
+CHECKPOINT_SECONDS = 60.0
 VALIDATION_SECONDS = 900.0
 
 
@@ -33,17 +38,27 @@ def train(
     steps: int | None = None,
     validation: Path | None = None,
     device: str | None = None,
+    start: Path | None = None,
     tasks: Mapping[str, Task[Any]] = TASKS,
 ) -> None:
     """Train a network on a folder of pictures and keep a checkpoint.
 
-    `task` is one of `tasks`. The learning rate follows a cosine over the budget: wall-clock minutes
-    or optimiser steps, exactly one of them. If `checkpoint` exists, training goes on where it
-    stopped, and the budget counts what it has already spent. The checkpoint is written aside and
-    renamed.
+    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps,
+    exactly one of them. The checkpoint is written aside and renamed.
+
+    Args:
+        data: the folder of pictures.
+        checkpoint: if it exists, training goes on where it stopped, and the budget counts what it
+            has already spent.
+        task: one of `tasks`.
+        minutes, steps: the budget.
+        validation: a folder of pictures to measure on, now and then.
+        device: as torch names it; a GPU if there is one.
+        start: the model file whose weights a new checkpoint starts from; else they are random.
+        tasks: what can be trained.
 
     Raises ImageError if the folder has no pictures of 512 x 512 pixels or more, ModelError if
-    the checkpoint is of another network.
+    the checkpoint or the model to start from is of another network.
     """
     if (minutes is None) == (steps is None):
         raise ValueError("give either minutes or steps")
@@ -55,13 +70,16 @@ def train(
     run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
+    elif start is not None:
+        run.start(start)
+    run.note(data.name)
     fast = place.type == "cuda" or backends.operands(place, torch.bfloat16) is torch.bfloat16
 
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
         warm = min(1, done / WARM_UP + 1e-2)
-        run.optimiser.set_rate(aim.rate * warm * (1 + math.cos(math.pi * done)) / 2)
+        run.optimiser.set_rate(run.rate * warm * (1 + math.cos(math.pi * done)) / 2)
         # Pixels would lose bits in low precision.
         drawn = {
             i: crops[i].draw(run.generator)
@@ -73,7 +91,8 @@ def train(
             loss = sum(losses, torch.zeros((), device=place))
         run.update(loss)
         now = time.monotonic()
-        run.seconds, last = run.seconds + now - last, now
+        run.spend(now - last)
+        last = now
         bar.n = min(1.0, done)
         if run.steps % 50 == 0:
             bar.set_postfix_str(f"step {run.steps}, loss {float(run.average):.4f}")
@@ -90,7 +109,11 @@ def train(
 
 
 class Run:
-    """The state of a training run: network, its moving average, optimiser, random numbers."""
+    """The state of a training run.
+
+    That is the network, its moving average, the optimiser, random numbers, and what the model
+    card will tell: licences of the folders of pictures, and the runs on them.
+    """
 
     def __init__(self, name: str, task: Task[Any], device: torch.device) -> None:
         self.name, self.task, self.device = name, task, device
@@ -100,20 +123,38 @@ class Run:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = Optimiser(self.net, task.rate)
+        self.rate = task.rate
+        self.data: dict[str, str] = {}
+        self.runs: list[dict[str, Any]] = []
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
+
+    def note(self, folder: str) -> None:
+        """Tell the model card what follows: on which pictures, and on which kind of device."""
+        self.data.setdefault(folder, "licence unknown")
+        place = self.device.type
+        if place == "cuda":
+            place = torch.cuda.get_device_name(self.device)
+        own = {"data": folder, "device": place, "diffcodec": __version__}
+        if not self.runs or not own.items() <= self.runs[-1].items():
+            self.runs.append({**own, "steps": 0, "minutes": 0.0})
+
+    def spend(self, seconds: float) -> None:
+        """Count one step."""
+        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+        self.runs[-1]["steps"] += 1
+        self.runs[-1]["minutes"] = round(self.runs[-1]["minutes"] + seconds / 60, 6)
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step, and the moving averages of weights and loss."""
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
-        self.steps += 1
         # Early on, a long memory would hold on to the random start.
-        decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
+        decay = min(EMA_DECAY, (2 + self.steps) / (11 + self.steps))
         with torch.no_grad():
             for mean, new in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(new, 1 - decay)
-        self.average = loss.detach() if self.steps == 1 else self.average.lerp(loss.detach(), 0.01)
+        self.average = loss.detach() if self.steps == 0 else self.average.lerp(loss.detach(), 0.01)
 
     @torch.no_grad()
     def validation(self, images: list[Tensor]) -> str:
@@ -130,13 +171,26 @@ class Run:
             "generator": self.generator.get_state(),
             "steps": self.steps,
             "seconds": self.seconds,
-            "device": self.device.type,
             "average": self.average,
+            "rate": self.rate,
+            "data": self.data,
+            "runs": self.runs,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".part")
         torch.save(state, aside)
         aside.replace(path)
+
+    def start(self, path: Path) -> None:
+        """Begin with the weights of a model file; raises ModelError if it is another network."""
+        file = files.parse(files.read(path))
+        with torch.no_grad():
+            net = self.task.network()
+            self.task.restore(net, file)
+            self.net.load_state_dict(net.state_dict())
+            self.ema.load_state_dict(net.state_dict())
+        self.rate = STARTED_RATE * self.task.rate
+        self.data, self.runs = file.card.get("data", {}), file.card.get("runs", [])
 
     def load(self, path: Path) -> None:
         """Take up a saved run; raises ModelError if it is of another network."""
@@ -147,6 +201,7 @@ class Run:
             self.net.load_state_dict(state["net"])
             self.ema.load_state_dict(state["ema"])
             self.optimiser.load_state_dict(state["optimiser"])
+            self.rate, self.data, self.runs = state["rate"], state["data"], state["runs"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path} is a checkpoint of another network.") from error
         self.generator.set_state(state["generator"].cpu())

@@ -9,20 +9,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.exact.cdf import CdfTable
-from diffcodec.exact.layers import SIGNIFICAND
-from diffcodec.exact.quantise import quantise
+from diffcodec.exact.config import to_json
+from diffcodec.exact.files import ModelFile
+from diffcodec.exact.networks import StepShape
 from diffcodec.gaussian import objective
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.network import DenoisingNetwork
 from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
-from diffcodec.gaussian.tabulate import tabulate
-from diffcodec.gaussian.times import ImportanceTimes
-from diffcodec.networks import Depth, Experts
-from diffcodec.quantized import chain, denoising, model, squares
-from diffcodec.quantized.objective import step_bits, step_loss
+from diffcodec.quantized import model, significance
+from diffcodec.quantized.denoising import Config as DenoiserConfig
+from diffcodec.quantized.denoising import output_units as denoiser_units
+from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import (
     FINISH,
     HIGHEST_TRAINED_RUNG,
@@ -30,18 +29,15 @@ from diffcodec.quantized.schedule import (
     LEVELS,
     LOW,
     TOP_RUNG,
-    steps,
 )
+from diffcodec.training import denoising, networks, recipes
 from diffcodec.training.data import Draw
-from diffcodec.training.diet import (
-    BLOCKS,
-    INTERPOLATED,
-    PICTURES,
-    THUMBNAIL,
-    THUMBNAIL_BLOCKS,
-    THUMBNAILS,
-    Diet,
-)
+from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
+from diffcodec.training.integers import quantise, restore
+from diffcodec.training.networks import Experts
+from diffcodec.training.objective import step_bits, step_loss
+from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL, THUMBNAIL_PROCESS, Recipe
+from diffcodec.training.times import ImportanceTimes
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -52,7 +48,11 @@ HIGHEST, LOWEST = 11.0, -5.0
 """Log-SNRs of the Gaussian chain: from noise of half a pixel value, below which only the grid of
 values is left to tell, to all but pure noise."""
 
-_BFLOAT16 = {SIGNIFICAND: torch.tensor(8, dtype=torch.int32)}  # it costs the codec next to nothing
+SIGNIFICAND = 8
+"""Bits of the exact networks' activations: bfloat16 costs the codec next to nothing."""
+
+Exported = tuple[dict[str, Any], dict[str, Tensor]]
+"""Configuration and tensors of a model file."""
 
 BATCH_PIXELS = 1 << 14
 """Pixels in a batch of the Gaussian process."""
@@ -79,44 +79,45 @@ class Task(Protocol[Net]):
         """One line: a figure over all of the pictures, then for each rung."""
         ...
 
-    def exact(self, net: Net, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
-        """The tensors of the exact network's file."""
+    def exact(self, net: Net, crops: Tensor, images: list[Tensor]) -> Exported:
+        """The file of the exact network; its ranges are those of the crops."""
+        ...
+
+    def restore(self, net: Net, file: ModelFile) -> None:
+        """Undo `exact` but for rounding, in place; raises ModelError if it is another network."""
         ...
 
 
 class Codec:
     """The conditionals of the quantised process.
 
-    Args: the depths of the trunks; the crops to learn from, and those that set the ranges; at how
-    many levels chroma is interpolated; the model's prior.
+    Args:
+        config: of the model's files.
+        process: the forward process.
+        recipe: the crops to learn from.
+        calibration: those that set the ranges of activations.
     """
 
     rate = 3e-3
 
     def __init__(
-        self,
-        blocks: Sequence[Depth],
-        diet: Diet,
-        calibration: Draw,
-        interpolated: int = model.INTERPOLATED,
-        prior: int = model.PRIOR,
+        self, config: model.Config, process: Process, recipe: Recipe, calibration: Draw
     ) -> None:
-        self.blocks = blocks
-        self.draws: Sequence[Draw] = tuple(draw for draw, _ in diet)
-        self.emphases = tuple(emphasis for _, emphasis in diet)
+        self.config, self.process = config, process
+        self.draws: Sequence[Draw] = tuple(draw for draw, _ in recipe)
+        self.emphases = tuple(emphasis for _, emphasis in recipe)
         self.calibration = calibration
-        self.interpolated, self.prior = interpolated, prior
 
     def network(self) -> Experts:
         """As `Task.network`."""
-        return model.network(self.blocks)
+        return Experts(self.config.network)
 
     def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
         every = self.draws[draw].every
         emphasis = self.emphases[draw]
-        return every * step_loss(net, emphasis, crops, generator, self.interpolated)
+        return every * step_loss(net, emphasis, crops, generator, self.process)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
@@ -131,27 +132,30 @@ class Codec:
             totals[rung] = total / (len(crops) * crops[0].numel())
         return _line(sum(totals.values()), "bits/dim", totals)
 
-    def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
 
         def run() -> None:
             for rung in tqdm(trained_rungs(), "calibrating", disable=None):
                 self._bits(net, crops, rung)
 
-        table = CdfTable.gaussian()
-        return quantise(net, run, model.output_units) | {
+        table, counted = CdfTable.gaussian(), list(crops) if self._mosaics else images
+        tensors = quantise(net, run, model.output_units) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
-            "wake": wake_odds(list(crops) if self._mosaics else images, self.interpolated),
-            **({} if self._mosaics else {"squares": square_odds(images, self.interpolated)}),
-            "prior": torch.tensor(self.prior, dtype=torch.int32),
-            "interpolated": torch.tensor(self.interpolated, dtype=torch.int32),
-            **_BFLOAT16,
+            "level_odds": level_odds(self.process, counted),
+            "block_odds": block_odds(self.process, counted),
+            **self.process.ladder.tensors(),
         }
+        return to_json(self.config), tensors
+
+    def restore(self, net: Experts, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        restore(net, file.tensors, model.output_units)
 
     def _bits(self, net: Experts, crops: Tensor, rung: int) -> dict[int, Tensor]:
-        values = chain.analyse(crops, interpolated=self.interpolated)
-        return step_bits(net, values, rung, ALL_LEVELS, self.interpolated)
+        pyramid = self.process.pyramid(*crops.shape[-2:])
+        return step_bits(net, pyramid, pyramid.analyse(crops), rung, ALL_LEVELS)
 
     @property
     def _mosaics(self) -> bool:
@@ -167,11 +171,11 @@ class Denoiser:
 
     def network(self) -> nn.Module:
         """As `Task.network`."""
-        return denoising.network()
+        return networks.Denoiser(recipes.DENOISER)
 
     def loss(self, net: nn.Module, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
         """As `Task.loss`."""
-        return denoising.loss(net, crops, generator, interpolated=INTERPOLATED)
+        return denoising.loss(net, PHOTO_PROCESS, crops, generator)
 
     def validate(self, net: nn.Module, images: list[Tensor]) -> str:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
@@ -180,22 +184,27 @@ class Denoiser:
         for rung in trained_rungs(LAST_RUNG):
             total = 0.0
             for crop in crops:
-                shown = denoising.prefixes(crop, rung, interpolated=INTERPOLATED)
+                shown = denoising.prefixes(PHOTO_PROCESS, crop, rung)
                 plain = (shown - crop).square().mean()
                 denoised = (denoising.expected(net, shown, rung) - crop).square().mean()
                 total += 10 * float((plain / denoised).log10())
             gains[rung] = total / len(crops)
         return _line(sum(gains.values()) / len(gains), "dB gained", gains)
 
-    def exact(self, net: nn.Module, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: nn.Module, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
 
         def run() -> None:
             for rung in tqdm(trained_rungs(LAST_RUNG), "calibrating", disable=None):
-                shown = denoising.prefixes(crops, rung, interpolated=INTERPOLATED)
+                shown = denoising.prefixes(PHOTO_PROCESS, crops, rung)
                 denoising.expected(net, shown, rung)
 
-        return quantise(net, run, denoising.output_units) | _BFLOAT16
+        config = DenoiserConfig(recipes.DENOISER, SIGNIFICAND)
+        return to_json(config), quantise(net, run, denoiser_units)
+
+    def restore(self, net: nn.Module, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        restore(net, file.tensors, denoiser_units)
 
 
 class TimedModel(GaussianModel):
@@ -251,16 +260,38 @@ class Gaussian:
             f"{terms.reconstruction.mean:.4f})"
         )
 
-    def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> dict[str, Tensor]:
+    def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
         return tabulate(net, crops, torch.Generator().manual_seed(0))
 
+    def restore(self, net: TimedModel, file: ModelFile) -> None:
+        """As `Task.restore`."""
+        assert isinstance(net.network, DenoisingNetwork)
+        untabulate(net.network, file)
+
+
+def _config(network: StepShape, process: Process, **own: int) -> model.Config:
+    return model.Config(network, process.interpolated, significand=SIGNIFICAND, **own)
+
 
 TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(BLOCKS, PICTURES, Draw(256, 8), INTERPOLATED),
+    "codec": Codec(
+        _config(recipes.PHOTO_NETWORKS, PHOTO_PROCESS, prior=20, side=0),
+        PHOTO_PROCESS,
+        recipes.PICTURES,
+        Draw(256, 8),
+    ),
     # So small a picture has few decisions to learn from.
     "thumbnails": Codec(
-        THUMBNAIL_BLOCKS, THUMBNAILS, Draw(THUMBNAIL, 512, grid=THUMBNAIL), prior=300
+        _config(
+            recipes.THUMBNAIL_NETWORKS,
+            THUMBNAIL_PROCESS,
+            prior=300,
+            side=model.LARGEST_THUMBNAIL,
+        ),
+        THUMBNAIL_PROCESS,
+        recipes.THUMBNAILS,
+        Draw(THUMBNAIL, 512, grid=THUMBNAIL),
     ),
     "denoiser": Denoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
@@ -289,59 +320,59 @@ def central_tiles(image: Tensor, side: int) -> Tensor:
     return part.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
 
 
-def wake_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
-    """For each rung and level the chance, in 2^-16, that a sleeping level wakes; int32.
+def level_odds(process: Process, images: list[Tensor]) -> Tensor:
+    """For each rung and level the probability that a level which is all zero leaves zero.
 
-    Counted over images, with half an observation added on either side. `interpolated` as for
-    `chain.Geometry`.
+    In 2^-16, int32 [TOP_RUNG, LOW]; counted over images uint8 [3, H, W], with half an observation
+    added on either side.
     """
-    asleep = torch.full((TOP_RUNG, LOW), 1.0)
-    woken = torch.full((TOP_RUNG, LOW), 0.5)
+    zero = torch.full((TOP_RUNG, LOW), 1.0)
+    left = torch.full((TOP_RUNG, LOW), 0.5)
     for image in tqdm(images, "counting", disable=None):
-        for level, values in chain.analyse(image[None], interpolated=interpolated).items():
-            levels = chain.Geometry(*image.shape[1:]).levels
+        pyramid = process.pyramid(*image.shape[-2:])
+        for level, values in pyramid.analyse(image[None]).items():
             for rung in range(TOP_RUNG - 1, FINISH - 1, -1):
-                asleep[rung, level - 1] += 1
-                if (values.abs() >> chain.plane_tensor(rung, level, levels)).any():
-                    woken[rung, level - 1] += 1
+                zero[rung, level - 1] += 1
+                if (values.abs() >> pyramid.planes(rung, level)).any():
+                    left[rung, level - 1] += 1
                     break
-    return _chances(woken, asleep)
+    return _odds(left, zero)
 
 
-def square_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
-    """For each rung, level, colour and case the chance, in 2^-16, that a sleeping square wakes.
+def block_odds(process: Process, images: list[Tensor]) -> Tensor:
+    """For each rung, level, colour and case the probability that a block leaves zero.
 
-    int32 [TOP_RUNG, LOW, 3, squares.CONTEXTS]; counted as `wake_odds` counts.
+    In 2^-16, int32 [TOP_RUNG, LOW, 3, significance.CONTEXTS]; counted as `level_odds` counts.
     """
-    asleep = torch.full((TOP_RUNG, LOW, 3, squares.CONTEXTS), 1.0)
-    woken = torch.full_like(asleep, 0.5)
+    zero = torch.full((TOP_RUNG, LOW, 3, significance.CONTEXTS), 1.0)
+    left = torch.full_like(zero, 0.5)
     for image in tqdm(images, "counting", disable=None):
+        pyramid = process.pyramid(*image.shape[-2:])
         peaks = {
-            level: F.max_pool2d(values.abs().float(), squares.SIDE, ceil_mode=True).int()
-            for level, values in chain.analyse(image[None], interpolated=interpolated).items()
+            level: F.max_pool2d(values.abs().float(), significance.SIDE, ceil_mode=True).int()
+            for level, values in pyramid.analyse(image[None]).items()
         }
-        geometry = chain.Geometry(*image.shape[1:])
-        awake = {level: torch.zeros_like(peak[0, ::3]).bool() for level, peak in peaks.items()}
-        for step in steps(geometry.levels):
-            level, before = step.level, awake[step.level]
-            planes = chain.plane_tensor(step.rung, level, geometry.levels)
-            awake[level] = now = (peaks[level] >> planes != 0)[0].unflatten(0, (3, 3)).any(1)
+        known = {level: torch.zeros_like(peak[0, ::3]).bool() for level, peak in peaks.items()}
+        for step in pyramid.steps:
+            level, before = step.level, known[step.level]
+            planes = pyramid.planes(step.rung, level)
+            known[level] = now = (peaks[level] >> planes != 0)[0].unflatten(0, (3, 3)).any(1)
             if not bool(now.any()):
-                continue  # the level sleeps, and its squares are not asked
-            coarser = geometry.coarser(level)
-            above = before if coarser is None else awake[coarser]
-            for colour, sleeping in enumerate(~before):
+                continue  # the level is all zero, and nothing is coded of its blocks
+            coarser = pyramid.coarser(level)
+            above = before if coarser is None else known[coarser]
+            for colour, rest in enumerate(~before):
                 other = now[colour - 1] if colour else None
-                case = squares.contexts(before[colour], above[colour], other)
-                for counts, which in ((asleep, sleeping), (woken, sleeping & now[colour])):
-                    seen = torch.bincount(case[which], minlength=squares.CONTEXTS)
+                case = significance.contexts(before[colour], above[colour], other)
+                for counts, which in ((zero, rest), (left, rest & now[colour])):
+                    seen = torch.bincount(case[which], minlength=significance.CONTEXTS)
                     counts[step.rung, level - 1, colour] += seen
-    return _chances(woken, asleep)
+    return _odds(left, zero)
 
 
-def _chances(woken: Tensor, asleep: Tensor) -> Tensor:
-    """The share of those asleep that woke, int32 in 2^-16, neither never nor always."""
-    return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
+def _odds(left: Tensor, zero: Tensor) -> Tensor:
+    """The share of those that were zero which left it, int32 in 2^-16, neither none nor all."""
+    return (left / zero * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
 def trained_rungs(last: int = FINISH) -> range:

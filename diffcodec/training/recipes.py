@@ -1,26 +1,55 @@
-"""The networks of the codec, and what they learn from: crops, and what the bits of each count."""
+"""What is trained: the shapes of the networks, the crops, and what the bits of each count."""
 
-from diffcodec.quantized.objective import Emphasis
-from diffcodec.quantized.schedule import FINISH, LOW
+from diffcodec.exact.networks import DenoiserShape, Expert, StepShape
+from diffcodec.quantized.features import FEATURES
+from diffcodec.quantized.ladder import white
+from diffcodec.quantized.pyramid import Process
+from diffcodec.quantized.schedule import FINISH, LOW, PHASES, RUNGS
 from diffcodec.training.data import Draw
+from diffcodec.training.denoising import RUNG_ODDS
+from diffcodec.training.objective import Emphasis
 
-Diet = tuple[tuple[Draw, Emphasis], ...]
+Recipe = tuple[tuple[Draw, Emphasis], ...]
 """Crops of one size serve the levels at which they have enough positions."""
 
-BLOCKS = ((12, 4), (8, 3), (4, 0))
-"""The depths of the trunks of `schedule.EXPERTS`: the finish has most of the bits, but is only one
-rung; the lossy rungs have the fewest, and are most."""
 
-THUMBNAIL_BLOCKS = ((12, 2), (8, 2), (4, 0))
-"""The same of the thumbnails' model."""
+def _networks(*blocks: tuple[int, int]) -> StepShape:
+    """Networks with so many residual blocks at half and at full resolution.
 
-INTERPOLATED = 2
-"""At how many levels photographs' chroma is interpolated; thumbnails' has wavelets alone."""
+    The finish has most of the bits, but is only one rung; the lossy rungs have the fewest bits,
+    and are most.
+    """
+    experts = tuple(Expert(n, *own) for n, own in zip((1, 2, RUNGS - 3), blocks, strict=True))
+    known = tuple(phase.known for phase in PHASES)
+    return StepShape(
+        features=FEATURES,
+        known=known,
+        outputs=6,
+        levels=LOW,
+        width=64,
+        half_width=64,
+        hidden=48,
+        experts=experts,
+    )
+
+
+PHOTO_NETWORKS = _networks((12, 4), (8, 3), (4, 0))
+
+THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
+
+DENOISER = DenoiserShape(rungs=len(RUNG_ODDS), width=96, blocks=12)
+
+PHOTO_PROCESS = Process(white({1: 1}), interpolated=2)
+"""Photographs' finest level comes a rung late, as the eye prefers; their chroma is interpolated at
+the two finest levels, where a wavelet's rounding would be noise of its own."""
+
+THUMBNAIL_PROCESS = Process(white())
+"""Thumbnails are for whole files: their error is white, and all colours have wavelets."""
 
 THUMBNAIL = 32
 """The side of the pictures that the thumbnails' model is trained on."""
 
-PICTURES: Diet = (
+PICTURES: Recipe = (
     (
         Draw(
             128,
@@ -71,7 +100,7 @@ PICTURES: Diet = (
 """For pictures of any size. The weights favour coarse levels and high rungs, that is the prefixes,
 which are a small part of the lossless file."""
 
-THUMBNAILS: Diet = (
+THUMBNAILS: Recipe = (
     (
         Draw(THUMBNAIL, 32, grid=THUMBNAIL),
         Emphasis(

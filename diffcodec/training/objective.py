@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from diffcodec.exact.cdf import MAX_LOG_SCALE, MIN_LOG_SCALE, TAIL
-from diffcodec.networks import Experts, Index
+from diffcodec.exact.layers import Index
 from diffcodec.quantized import cells
 from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.pyramid import Process, Pyramid, checkerboard
 from diffcodec.quantized.schedule import PHASES, Step
+from diffcodec.training.networks import Experts
 
 
 @dataclass(frozen=True)
