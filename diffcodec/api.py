@@ -199,6 +199,7 @@ def decode_cuts(
     file = container.read(data)
     header = file.header
     lengths = [size - file.start for size in sizes]
+    shown: Iterator[NDArray]
     if header.codec == STORED:
         shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
     else:

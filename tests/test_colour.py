@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from diffcodec.quantized.codec import walk
 
 from diffcodec.entropy import RangeEncoder
 from diffcodec.quantized import colour, model
-from diffcodec.quantized.codec import walk
 from diffcodec.quantized.state import State
 
 SIDE = colour.PATCHES * colour.PATCH

@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffcodec.exact.quantise import quantise
+from diffcodec.quantized.calibration import Calibration
+from diffcodec.quantized.codec import walk
+from diffcodec.quantized.objective import gaussian_bits, step_bits
+from diffcodec.training.diet import INTERPOLATED
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -20,12 +25,8 @@ from diffcodec.errors import ImageError, ModelError
 from diffcodec.exact import files
 from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.files import digest
-from diffcodec.exact.quantise import quantise
 from diffcodec.quantized import chain, denoising
 from diffcodec.quantized import model as models
-from diffcodec.quantized.calibration import Calibration
-from diffcodec.quantized.codec import walk
-from diffcodec.quantized.objective import gaussian_bits, step_bits
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
 from diffcodec.training import export, graphics, loop, train
@@ -39,7 +40,6 @@ from diffcodec.training.data import (
     resize,
     smooth_chroma,
 )
-from diffcodec.training.diet import INTERPOLATED
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, wake_odds

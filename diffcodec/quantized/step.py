@@ -51,8 +51,7 @@ def walk(
 
 
 def _work(pyramid: Pyramid, step: Step) -> int:
-    """About how long a step takes; at the highest rungs nothing of the large levels is left
-    zero."""
+    """About how long a step takes; at the highest rungs the large levels are all zero."""
     h, w = pyramid.size(step.level)
     return h * w if step.rung_at_8_bits <= 8 else 1
 
@@ -126,19 +125,17 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         return  # a coarse level may be exact before the finish
     height, width = pyramid.size(level)
     significant = _significant_blocks(model, state, step, new, coder)
+    parities = checkerboard(height, width)
+    phases = [
+        (number, phase, significant[phase.colour] & (parities == phase.parity))
+        for number, phase in state.phases()
+    ]
     conditionals, context = Conditionals(model, state, step), Context(height, width)
     errors = state.corrections.begin(step, height, width)
+    exists = pyramid.exists(level)[:3].flatten(1)
     floors = state.floors[level].clone()
     state.floors[level] = floors
-    exists = pyramid.exists(level)[:3].flatten(1)
-    parities = checkerboard(height, width)
-    reached = new.expand_as(floors).to(torch.int8)  # what is not significant is decided
-    for number, phase in state.phases():
-        chosen = significant[phase.colour] & (parities == phase.parity)
-        reached[0, phase.channels].masked_fill_(chosen, 0)
-        reached[0, phase.channels] += old[0, phase.channels].to(torch.int8) * chosen
-    for number, phase in state.phases():
-        chosen = significant[phase.colour] & (parities == phase.parity)
+    for place, (number, phase, chosen) in enumerate(phases):
         places = chosen.flatten().nonzero()[:, 0]
         if not len(places):
             continue
@@ -154,14 +151,27 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         )
         floors[0, phase.channels].flatten(1)[:, places] = torch.from_numpy(batch.floors).T
         if ended:
-            own = reached[0, phase.channels].flatten(1)
-            own[:, places] = torch.from_numpy(batch.reached).T
-            state.planes[level] = reached.to(torch.int32)
+            state.planes[level] = _planes_at_cut(phases[place:], floors, old, new, batch)
             raise _Cut
-        reached[0, phase.channels].flatten(1)[:, places] = new[0, phase.channels, :, 0].to(
-            torch.int8
-        )
         context.add(phase.colour, bordered, moves)
+
+
+def _planes_at_cut(
+    rest: list[tuple[int, Phase, Tensor]],
+    floors: Tensor,
+    old: Tensor,
+    new: Tensor,
+    batch: coding.Batch,
+) -> Tensor:
+    """Planes of every coefficient, int32 [1, 9, h, w], when the first of some phases was cut."""
+    planes = new.expand_as(floors).clone()  # what is not significant is decided, too
+    for _, phase, chosen in rest:
+        own = planes[0, phase.channels]
+        own.copy_(torch.where(chosen, old[0, phase.channels], own))
+    _, phase, chosen = rest[0]
+    reached = torch.from_numpy(batch.reached).to(torch.int32).T
+    planes[0, phase.channels].flatten(1)[:, chosen.flatten()] = reached
+    return planes
 
 
 def _batch(
