@@ -7,17 +7,17 @@ from torch import Tensor
 from diffcodec.quantized import chain
 
 ROUGHEST = 0.97
-"""How large another way's details may be at most, against the first one's, to be clearly smaller:
-that spares the trial of colours five pictures in six."""
+"""How large details may be at most, against the first candidate's, to be clearly smaller: that
+saves the measuring of colour transforms for five pictures in six."""
 
 
-def smoother(ways: Sequence[Tensor], depth: int) -> list[int]:
-    """The numbers of those ways, of integers [3, H, W] each, with clearly smaller details.
+def smoother(candidates: Sequence[Tensor], depth: int) -> list[int]:
+    """The numbers of those candidates, integers [3, H, W] each, with clearly smaller details.
 
     Against the first one's; the smallest first.
     """
-    details = [_detail(way, depth) for way in ways]
-    clearly = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
+    details = [_detail(planes, depth) for planes in candidates]
+    clearly = [number for number, detail in enumerate(details) if detail < ROUGHEST * details[0]]
     return sorted(clearly, key=details.__getitem__)
 
 

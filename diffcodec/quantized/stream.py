@@ -232,7 +232,7 @@ def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
 
 
 def _candidates(model: Model, header: Header, samples: Tensor) -> list[Header]:
-    """Headers of the ways in which a stream of int32 [C, H, W] is written (see `encode`)."""
+    """Headers of the streams of int32 [C, H, W] of which `encode` takes the shortest."""
     if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
         return [header, replace(header, mirrored=True)]
     if not header.mode.startswith("RGB"):

@@ -14,8 +14,8 @@ from diffcodec.cli.common import (
     plural,
     read_bytes,
     read_picture,
+    refuse_inputs,
     report,
-    spare_inputs,
 )
 from diffcodec.errors import ImageError
 
@@ -130,6 +130,6 @@ def preview(source: str, output: str, model: Path | None) -> None:
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
     from diffcodec.cli import viewer
 
-    spare_inputs(output, source)
+    refuse_inputs(output, source)
     viewer.write(read_bytes(source), Path(output), title=Path(source).name, model=model)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)
