@@ -142,7 +142,7 @@ def decode(
     Args:
         data: the bytes.
         bpp, max_bytes: use only so much of the file.
-        rung: stop where this rung is done and show what it tells.
+        rung: stop where this rung is done; what is stored has none, and is read whole.
         detail: "mean" shows what a prefix leaves open as its expectation; "sample" draws it from
             the model's conditionals, with `seed`.
         model: the model file that the file was made with, if it is not an installed one.

@@ -195,7 +195,7 @@ def read(data: bytes) -> File:
 def read_boxes(data: bytes) -> tuple[dict[int, bytes], int | None]:
     """The boxes at the start of `data` by kind, and the length of all with their own length.
 
-    A prefix gives those that are all there, and None for a length that it does not tell. Of boxes
+    A prefix gives those that are all there, and None for a length that is not there. Of boxes
     of one kind the last counts; unknown kinds are left out. Raises FormatError if they are corrupt.
     """
     try:

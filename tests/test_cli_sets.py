@@ -188,7 +188,7 @@ def test_cut_sets(rough, lossless, coded):
 
 @pytest.mark.parametrize("method", ["bits-back", "channel"])
 def test_a_wrong_checksum_is_refused(coded, method):
-    damage("set.dfc", coded[method], 8)
+    damage("set.dfc", coded[method], 4)
     refused(run("decode", "set.dfc"), "corrupt")
     assert not Path("set").exists()
 
@@ -271,7 +271,7 @@ def test_encode_refuses_what_a_set_cannot_be():
     refused(run("encode", "--method", "other", "a.png"), "other", code=2)
     refused(run(*bits_back, "missing.png", "-o", "set.dfc"), "cannot read missing.png")
     small = ["encode", "--method", "channel", "--bpp", "0.1", "a.png", "-o", "set.dfc"]
-    refused(run(*small), "too small: the header takes more")
+    refused(run(*small), "too small: header and metadata take")
     assert contents() == set(SIZES)
 
 

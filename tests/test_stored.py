@@ -1,10 +1,13 @@
 """The stored form: what goes in comes out, and every prefix is a picture."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import diffcodec
 from diffcodec import container, stored
 from diffcodec.errors import CorruptError
 from diffcodec.streaming import Source, Stream
@@ -102,3 +105,54 @@ def test_damage_is_noticed_once_all_is_there():
     stored.decode(header(planes), damaged[:-1])
     with pytest.raises(CorruptError):
         stored.decode(header(planes), damaged)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[8, 16])
+def coded(request):
+    """Noise and its file."""
+    pixels = np.moveaxis(noise((3, 40, 50), request.param), 0, -1)
+    return pixels, diffcodec.encode(pixels)
+
+
+def test_noise_is_stored_and_comes_back(coded):
+    pixels, data = coded
+    found = diffcodec.info(data)
+    assert len(data) <= 1.001 * pixels.nbytes + 23
+    assert found.lossless
+    assert found.complete
+    assert found.model == ""
+    assert [rung.rung for rung in found.rungs] == [7, 6, 5, 4, 3, 2, 1]
+    assert found.rungs[-1].bytes == len(data) == found.total_bytes
+    assert np.array_equal(diffcodec.decode_array(data), pixels)
+
+
+def test_prefixes_of_stored_files_are_pictures(coded):
+    pixels, data = coded
+    start = container.read(data).start
+    for length in range(start, len(data), 997):
+        assert diffcodec.decode_array(data[:length]).shape == pixels.shape
+        assert not diffcodec.info(data[:length]).complete
+    assert np.array_equal(
+        diffcodec.decode_array(data, max_bytes=5000), diffcodec.decode_array(data[:5000])
+    )
+    rungs = [preview.rung for preview in diffcodec.decode_progressive(io.BytesIO(data))]
+    assert rungs == [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_limits_below_the_samples_are_kept_and_others_change_nothing(coded):
+    pixels, data = coded
+    assert diffcodec.encode(pixels, max_bytes=len(data)) == data
+    assert diffcodec.encode(pixels, psnr=300) == data
+    assert len(diffcodec.encode(pixels, max_bytes=4000)) == 4000
+    lossy = diffcodec.encode(pixels, psnr=12)
+    assert len(lossy) < len(data) // 2
+    assert not diffcodec.info(lossy, rungs=False).lossless
+
+
+def test_a_damaged_stored_file_is_noticed(coded):
+    _, data = coded
+    with pytest.raises(CorruptError):
+        diffcodec.decode_array(data[:-1] + bytes([data[-1] ^ 1]))

@@ -12,8 +12,8 @@ import click
 from diffcodec import __version__
 from diffcodec.cli.coding import decode, encode, sample
 from diffcodec.cli.common import Commands
+from diffcodec.cli.inspect import info, preview
 from diffcodec.cli.likelihood import likelihood
-from diffcodec.cli.looking import info, preview
 from diffcodec.cli.training import export, train
 
 

@@ -23,8 +23,8 @@ from diffcodec.cli.common import (
     progress_bar,
     read_bytes,
     read_picture,
+    refuse_inputs,
     report,
-    spare_inputs,
     write_data,
     write_picture,
 )
@@ -114,7 +114,7 @@ def encode(
         many.run(partial(batch.encode_file, **options), diffcodec.picture_suffixes(), ".dfc")
         return
     target = name_output(inputs[0], output, ".dfc")
-    spare_inputs(target, inputs[0])
+    refuse_inputs(target, inputs[0])
     encode_one(inputs[0], target, options)
 
 
@@ -210,7 +210,7 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     if options["detail"] == "flow":
         raise click.UsageError(f"--detail flow is for a set, and {source} is none")
     target = name_output(source, output, ".png")
-    spare_inputs(target, source)
+    refuse_inputs(target, source)
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
@@ -230,7 +230,7 @@ def decode_live(source: str, target: str, model: Path | None, threads: int | Non
     """Decode while the input arrives; `target` always holds the last picture whole."""
     import diffcodec
 
-    spare_inputs(target, source)
+    refuse_inputs(target, source)
     diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
         for preview in diffcodec.decode_progressive(file, model=model, threads=threads):

@@ -179,7 +179,7 @@ def name_output(source: str, output: str | None, suffix: str) -> str:
     return output
 
 
-def spare_inputs(output: str, *sources: str) -> None:
+def refuse_inputs(output: str, *sources: str) -> None:
     """Raise ImageError if writing `output` would destroy one of the inputs."""
     for source in sources:
         if (

@@ -14,8 +14,8 @@ from diffcodec.cli.common import (
     plural,
     progress_bar,
     read_all,
+    refuse_inputs,
     report,
-    spare_inputs,
     write_data,
     write_picture,
 )
@@ -47,7 +47,7 @@ def encode_set(
 
     start = time.perf_counter()
     sources, images = read_all(inputs, recursive=recursive)
-    spare_inputs(output, *sources)
+    refuse_inputs(output, *sources)
     with progress_bar(output) as progress:
         coded = diffcodec.encode_set(
             images, method=method, bpp=bpp, model=model, progress=progress, threads=threads
@@ -81,7 +81,7 @@ def decode_set(
         none_with("a bits-back set, which is lossless", bpp=options["bpp"])
     targets, place = name_pictures(source, output, found.pictures)
     for target in targets:
-        spare_inputs(target, source)
+        refuse_inputs(target, source)
         if output is None and not force and Path(target).exists():
             # It may well be an original, and what is decoded a mere preview.
             raise ImageError(f"{target} exists: name its folder with -o, or --force replaces it")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from diffcodec.cli.common import at_most_one, positive, spare_inputs
+from diffcodec.cli.common import at_most_one, positive, refuse_inputs
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -58,7 +58,7 @@ def train(
 @click.option("--validation", type=FOLDER, help="Pictures to measure on.")
 def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | None) -> None:
     """Turn CHECKPOINT into OUT, the exact network that the codec runs."""
-    spare_inputs(str(out), str(checkpoint))
+    refuse_inputs(str(out), str(checkpoint))
     from diffcodec import training
 
     training.export(checkpoint, out, calibration=calibration, validation=validation)

@@ -8,17 +8,17 @@ from torch import Tensor
 from diffcodec.transforms import rgb_to_ycocg, wavelet
 
 ROUGHEST = 0.97
-"""How large another way's details may be at most, against the first one's, to be clearly smaller:
-that spares the trial of colours five pictures in six."""
+"""How large details may be at most, against the first candidate's, to be clearly smaller: that
+saves the measuring of colour transforms for five pictures in six."""
 
 
-def smoother(ways: Sequence[Tensor]) -> list[int]:
-    """The numbers of those ways, of integers [3, H, W] each, with clearly smaller details.
+def smoother(candidates: Sequence[Tensor]) -> list[int]:
+    """The numbers of those candidates, integers [3, H, W] each, with clearly smaller details.
 
     Against the first one's; the smallest first.
     """
-    details = [_detail(way) for way in ways]
-    clearly = [way for way, detail in enumerate(details) if detail < ROUGHEST * details[0]]
+    details = [_detail(planes) for planes in candidates]
+    clearly = [number for number, detail in enumerate(details) if detail < ROUGHEST * details[0]]
     return sorted(clearly, key=details.__getitem__)
 
 

@@ -59,14 +59,16 @@ def encode(
     samples, limit = torch.from_numpy(planes.astype(np.int32)), cut.size(header.pixels)
     headers = _candidates(model, replace(header, model=model.id), samples)
     room = container.room(headers[0], boxes, limit)
-    # Beyond the samples' size the encoder need not go, unless a shorter stream will do.
-    most = room if cut.psnr is not None else min(room, planes.nbytes)
+    # Where the samples themselves fit, only a shorter stream is worth while.
+    raw = replace(header, codec=container.STORED)
+    stored = cut.psnr is None and planes.nbytes <= container.room(raw, boxes, limit)
+    most = min(room, planes.nbytes) if stored else room
     written = [
         _encode(model, one, samples, planes, most, cut.psnr, part(progress, number, len(headers)))
         for number, one in enumerate(headers)
     ]
     best = min(written, key=lambda one: (not one.whole, len(one.stream), one.stream))
-    if not best.whole and most == planes.nbytes:
+    if stored and not (best.whole and len(best.stream) <= most):
         return None
     size = min(len(best.stream), room)
     if cut.psnr is not None:
@@ -252,7 +254,7 @@ def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
 
 
 def _candidates(model: Model, header: Header, samples: Tensor) -> list[Header]:
-    """Headers of the ways in which a stream of int32 [C, H, W] is written (see `encode`)."""
+    """Headers of the streams of int32 [C, H, W] of which `encode` takes the shortest."""
     if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
         return [header, replace(header, mirrored=True)]
     if not header.mode.startswith("RGB"):

@@ -15,8 +15,8 @@ from diffcodec.cli.common import (
     plural,
     read_bytes,
     read_picture,
+    refuse_inputs,
     report,
-    spare_inputs,
 )
 from diffcodec.errors import ImageError
 
@@ -137,7 +137,7 @@ def preview(source: str, output: str, threads: int | None, model: Path | None) -
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
     from diffcodec.cli import viewer
 
-    spare_inputs(output, source)
+    refuse_inputs(output, source)
     title = Path(source).name
     viewer.write(read_bytes(source), Path(output), title=title, model=model, threads=threads)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)
