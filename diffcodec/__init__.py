@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from diffcodec import pillow_plugin
+from diffcodec.exact import forks  # noqa: F401 - it must be loaded before a fork
 
 if TYPE_CHECKING:
     from diffcodec.api import (
