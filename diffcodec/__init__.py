@@ -13,6 +13,7 @@ the package makes Pillow open and save .dfc files.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from diffcodec.exact import forks  # noqa: F401 - it must be loaded before a fork
 from diffcodec.pictures import plugin
 
 if TYPE_CHECKING:

@@ -1,6 +1,10 @@
 """Backends whose sums are exact, and what a call shuts out."""
 
+import os
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from diffcodec.exact import backends
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT, STRICT, conformance, exactly, vectors
 from diffcodec.exact.layers import SIGNIFICANDS, check_bound
 
+ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 HELD = pytest.mark.parametrize("held", SIGNIFICANDS.values())
 BACKENDS = [
@@ -178,3 +183,22 @@ def test_after_an_error_all_is_as_before():
 def test_no_threads_are_refused():
     with pytest.raises(ValueError, match="threads"):
         diffcodec.sample(8, 8, threads=0)
+
+
+def test_a_fork_is_known_before_torch_is_loaded():
+    program = """
+import os, sys
+import diffcodec
+assert "torch" not in sys.modules
+if not (child := os.fork()):
+    from diffcodec.exact.backends import exactly
+    import torch
+    torch.set_num_threads(2)
+    with exactly(2):
+        os._exit(torch.get_num_threads())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork")
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    assert result.returncode == 1

@@ -23,17 +23,15 @@ picture = Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8))
 
 def digest(threads=None):
     data = diffcodec.encode(picture, threads=threads)
-    rough = diffcodec.encode(picture, max_bytes=1500, threads=threads)
     coded = diffcodec.encode_set([picture.crop((0, 0, 8, 8))], threads=threads).data
     pictures = [
-        diffcodec.decode(data, threads=threads),
         diffcodec.decode(data[:900], threads=threads),
         diffcodec.sample(40, 24, threads=threads),
         *diffcodec.decode_set(coded, threads=threads),
         *(preview.image for preview in diffcodec.decode_progressive(data, threads=threads)),
     ]
-    assert pictures[0].tobytes() == pictures[-1].tobytes() == picture.tobytes()
-    parts = [data, rough, coded, *(each.tobytes() for each in pictures)]
+    assert pictures[-1].tobytes() == picture.tobytes()
+    parts = [data, coded, *(each.tobytes() for each in pictures)]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 def show(threads=None):
