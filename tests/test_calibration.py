@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from diffcodec.entropy import RangeDecoder, RangeEncoder
 from diffcodec.quantized.calibration import KINDS, Calibration
 
+PRIOR = 20
+
 SETS = st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.integers(0, 200)), max_size=6)
 
 
@@ -25,10 +27,10 @@ def test_bits_come_back(sets, seed):
     encoder, calibration = RangeEncoder(), Calibration()
     drawn = [decisions(seed + i, n) for i, (_, _, n) in enumerate(sets)]
     for (colour, finish, _), part in zip(sets, drawn, strict=True):
-        calibration.code(encoder, (colour, finish), *part)
+        calibration.code(encoder, (colour, finish), *part, prior=PRIOR)
     decoder, calibration = RangeDecoder(encoder.to_bytes(), complete=True), Calibration()
     for (colour, finish, _), (kinds, probabilities, bits) in zip(sets, drawn, strict=True):
-        read = calibration.code(decoder, (colour, finish), kinds, probabilities, None)
+        read = calibration.code(decoder, (colour, finish), kinds, probabilities, None, prior=PRIOR)
         assert np.array_equal(read, bits)
 
 
@@ -37,7 +39,7 @@ def spent(share, calibrated):
     for seed in range(20):
         kinds, probabilities, bits = decisions(seed, 3000, share)
         if calibrated:
-            calibration.code(encoder, (0, False), kinds, probabilities, bits)
+            calibration.code(encoder, (0, False), kinds, probabilities, bits, prior=PRIOR)
         else:
             encoder.code(probabilities, bits)
     return encoder.bits_used
@@ -70,7 +72,7 @@ def test_a_correction_does_not_depend_on_the_order_of_the_decisions(seed):
     kinds, probabilities, bits = decisions(seed + 1, 300)
     order = np.random.default_rng(seed).permutation(300)
     for one, change in ((calibration, slice(None)), (again, order)):
-        one.code(spy, (0, False), *first)
+        one.code(spy, (0, False), *first, prior=PRIOR)
         one.code(spy, (0, False), *(part[change] for part in (kinds, probabilities, bits)))
         if one is calibration:
             expected = spy.probabilities[order]

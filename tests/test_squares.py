@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcodec.entropy import RangeDecoder, RangeEncoder
-from diffcodec.errors import ModelError
-from diffcodec.exact import files
 from diffcodec.quantized import cells, model, squares
 from diffcodec.quantized.calibration import WAKING, Calibration
 from diffcodec.quantized.codec import walk
@@ -133,9 +131,3 @@ def test_odds_are_counted():
     first = (FINISH, 0, 0)
     assert int(still[first][0]) < 1 << 15  # those that have no neighbour awake stay asleep
     assert int(awake.sum()) > int(still.sum())
-
-
-def test_a_table_of_the_wrong_shape_is_told():
-    tensors = files.read(model.THUMBNAIL) | {"squares": torch.ones((3, 3), dtype=torch.int32)}
-    with pytest.raises(ModelError, match="squares"):
-        model.build(tensors)

@@ -28,6 +28,7 @@ from diffcodec.exact.networks import (
 from diffcodec.quantized import squares
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, RUNGS, TOP_RUNG
+from diffcodec.quantized.tiles import HALO
 
 PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
 """The models for all pictures but the smallest, and for those."""
@@ -123,9 +124,11 @@ def build(file: files.ModelFile) -> Model:
     given = net.features, net.known, net.outputs, net.levels, rungs
     if given != (FEATURES, known, 2 * 3, LOW, RUNGS):
         raise ModelError("The model file's networks are not made for this version of diffcodec.")
+    if net.reach >= HALO:  # features reach one position farther
+        raise ModelError("The model file's networks see farther than tiles allow.")
     layers = step_layers(net)
     # The ladder will stand among these.
-    chances = {"wake": (TOP_RUNG, LOW)}
+    chances: dict[str, tuple[int, ...]] = {"wake": (TOP_RUNG, LOW)}
     if config.squares:
         chances["squares"] = (TOP_RUNG, LOW, 3, squares.CONTEXTS)
     tables = {name: (torch.int32, shape) for name, shape in chances.items()}
@@ -135,7 +138,7 @@ def build(file: files.ModelFile) -> Model:
         if not bool(((tensors[name] > 0) & (tensors[name] < 1 << 16)).all()):
             raise ModelError(f"The chances in the model file's {name} are not all between 0 and 1.")
     return Model(
-        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)).eval(),
+        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)),
         CdfTable(tensors["cdf"], tensors["inverse_scales"]),
         tensors["wake"],
         tensors.get("squares"),
