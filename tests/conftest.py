@@ -14,3 +14,21 @@ def seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory):
+    """The file of a small random model of the quantised process (`tiny.CONFIG`)."""
+    import tiny
+
+    path = tmp_path_factory.mktemp("tiny") / "model.safetensors"
+    tiny.model_file().write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_path):
+    """The model of `tiny_path`."""
+    from diffcodec.quantized import model
+
+    return model.load(tiny_path)

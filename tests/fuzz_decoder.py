@@ -67,7 +67,7 @@ def present_model(data: bytes) -> bytes:
     """The id of the model that decodes files of this kind."""
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
-            return files.model_id(files.read(sets.SMALL))
+            return files.parse(files.read(sets.SMALL)).id
         header, _ = container.read_header(data)
         return model.load(model.default(header.height, header.width)).id
     return model.load(model.PHOTO).id

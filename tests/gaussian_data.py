@@ -7,7 +7,7 @@ import torch
 from diffcodec.exact.cdf import CdfTable, quantiles
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.process import alpha, sigma
-from diffcodec.gaussian.tabulate import milestones
+from diffcodec.training.gaussian import milestones
 
 DEVIATION = 12.0
 """Of the pixels, around mid-grey."""

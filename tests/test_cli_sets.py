@@ -289,16 +289,19 @@ def test_decode_refuses_what_a_file_has_not(lossless):
 @pytest.mark.parametrize("method", ["bits-back", "channel"])
 def test_the_wrong_kind_of_model_is_refused(method):
     arguments = ["encode", "a.png", "-o", "x.dfc", "--method", method]
-    refused(run(*arguments, "--model", PHOTO), "The model file lacks")
+    refused(run(*arguments, "--model", PHOTO), "The model file is of the process")
     assert contents() == set(SIZES)
 
 
 def test_the_wrong_kind_of_model_is_refused_elsewhere_too(rough):
-    refused(run("encode", "a.png", "--model", GAUSSIAN), "The model file lacks")
-    refused(run("decode", "rough.dfc", "--model", PHOTO), "The model file lacks")
-    refused(run("sample", "-o", "s.png", "--sampler", "ddim", "--model", PHOTO), "lacks")
-    refused(run("sample", "-o", "s.png", "--model", GAUSSIAN), "The model file lacks")
-    refused(run("likelihood", "a.png", "--model", PHOTO), "The model file lacks")
+    refused(run("encode", "a.png", "--model", GAUSSIAN), "The model file is of the process")
+    refused(run("decode", "rough.dfc", "--model", PHOTO), "The model file is of the process")
+    refused(
+        run("sample", "-o", "s.png", "--sampler", "ddim", "--model", PHOTO),
+        "of the process quantised",
+    )
+    refused(run("sample", "-o", "s.png", "--model", GAUSSIAN), "The model file is of the process")
+    refused(run("likelihood", "a.png", "--model", PHOTO), "The model file is of the process")
     assert contents() == {*SIZES, "rough.dfc"}
 
 

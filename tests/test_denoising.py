@@ -8,13 +8,16 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec.exact.layers import make_exact
-from diffcodec.exact.quantise import quantise
-from diffcodec.networks import FilmConv
+from diffcodec.exact.config import to_json
+from diffcodec.exact.files import ModelFile
 from diffcodec.quantized import cells, chain, denoising, preview
 from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
 from diffcodec.quantized.state import State
-from diffcodec.training.diet import INTERPOLATED
+from diffcodec.training import denoising as training
+from diffcodec.training import recipes
+from diffcodec.training.integers import quantise
+from diffcodec.training.networks import Denoiser, FilmConv
+from diffcodec.training.recipes import INTERPOLATED
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def state_at(picture, rung, ahead=LOW, interpolated=INTERPOLATED):
 @pytest.mark.parametrize("interpolated", [0, INTERPOLATED])
 @pytest.mark.parametrize(("rung", "ahead"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
 def test_training_sees_what_decoders_show(photo, rung, ahead, interpolated):
-    shown = denoising.prefixes(photo[None], rung, ahead, interpolated=interpolated)[0]
+    shown = training.prefixes(photo[None], rung, ahead, interpolated=interpolated)[0]
     state = state_at(photo, rung, ahead, interpolated)
     assert torch.equal(shown, preview.plain(state).float())
 
@@ -94,7 +97,7 @@ def test_any_size_and_rung(size, rung):
 
 
 def test_the_exact_denoiser_agrees_with_the_float_one(photo):
-    net = denoising.network().requires_grad_(False)
+    net = Denoiser(recipes.DENOISER).requires_grad_(False)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in net.modules():
@@ -104,11 +107,12 @@ def test_the_exact_denoiser_agrees_with_the_float_one(photo):
     inputs = shown[None].float()
 
     def run():
-        denoising.expected(net, inputs, 6)
+        training.expected(net, inputs, 6)
 
     tensors = quantise(net, run, denoising.output_units)
-    exact = make_exact(denoising.network(), tensors, denoising.LIMIT)
-    expected = denoising.expected(net, inputs, 6)[0].clamp(0, 255)
+    config = to_json(denoising.Config(recipes.DENOISER, significand=24))
+    exact = denoising.build(ModelFile(config, {}, tensors))
+    expected = training.expected(net, inputs, 6)[0].clamp(0, 255)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(denoising, "load", lambda: exact)
         got = denoising.denoise(shown, 6)

@@ -2,33 +2,37 @@
 
 import copy
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import diffcodec
 from diffcodec.errors import ModelError
-from diffcodec.exact import backends
-from diffcodec.exact import quantise as quantiser
+from diffcodec.exact import backends, files, layers
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.exact.layers import (
     ACCUMULATOR_LIMIT,
-    SIGNIFICAND,
     SIGNIFICANDS,
     ExactConv,
     check_bound,
-    make_exact,
 )
-from diffcodec.networks import FilmConv, NoiseNetwork
+from diffcodec.exact.networks import (
+    ExactNoiseNetwork,
+    NoiseShape,
+    exact_layers,
+    noise_layers,
+)
 from diffcodec.quantized import denoising, tiles
 from diffcodec.quantized import model as models
 from diffcodec.quantized.features import FEATURES, LIMIT
-from diffcodec.quantized.schedule import EXPERTS, HIGHEST_TRAINED_RUNG, LOW, PHASES, RUNGS
-from diffcodec.training.diet import BLOCKS
+from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LOW, PHASES, RUNGS
+from diffcodec.training import integers
+from diffcodec.training.networks import FilmConv, NoiseNetwork
 
 STEP = 2, 0  # rows of the embedding tables
 
@@ -214,35 +218,12 @@ def test_the_bound_is_sharp():
 
 
 def test_a_model_that_breaks_the_bound_is_refused():
-    tensors = load_file(models.PHOTO)
-    models.build(tensors)
-    heavy = tensors | {
-        "experts.1.merge.weight": torch.full_like(tensors["experts.1.merge.weight"], 127)
-    }
+    file = files.parse(files.read(models.PHOTO))
+    models.build(file)
+    name = "experts.1.merge.weight"
+    file.tensors[name] = torch.full_like(file.tensors[name], 127)
     with pytest.raises(ModelError, match="exact"):
-        models.build(heavy)
-
-
-def test_a_model_without_a_tensor_or_of_another_shape_is_refused():
-    tensors = load_file(models.PHOTO)
-    for name in ("experts.0.merge.weight", "experts.2.heads.3.phase.bias", "cdf", "wake"):
-        with pytest.raises(ModelError):
-            models.build({k: v for k, v in tensors.items() if k != name})
-        with pytest.raises(ModelError):
-            models.build(tensors | {name: tensors[name][:-1]})
-
-
-def random_network(seed):
-    """A float network whose every parameter counts."""
-    torch.manual_seed(seed)
-    net = models.network(BLOCKS)
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if name.endswith(("_bias", "_gain")):
-                parameter += 0.1 * torch.randn_like(parameter)
-            elif not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.02)
-    return net.requires_grad_(False)
+        models.build(file)
 
 
 def quantised(net, x):
@@ -252,7 +233,7 @@ def quantised(net, x):
         for rung in range(RUNGS):
             float_outputs(net, x, (rung, 0))
 
-    return quantiser.quantise(net, run, models.output_units)
+    return integers.quantise(net, run, models.output_units)
 
 
 def float_outputs(net, x, step=STEP):
@@ -267,8 +248,8 @@ def float_outputs(net, x, step=STEP):
 
 
 def test_the_exporter_refuses_what_breaks_the_bound(monkeypatch):
-    net, x = random_network(0), features(0, 1, FEATURES, 16, 16)
-    monkeypatch.setattr(quantiser, "_BIAS_SHARE", 2.0)
+    net, x = tiny.network(seed=0), features(0, 1, FEATURES, 16, 16)
+    monkeypatch.setattr(integers, "_BIAS_SHARE", 2.0)
     with torch.no_grad():
         net.experts[0].merge.rung_bias += 1e6
     with pytest.raises(ModelError, match="exact"):
@@ -277,7 +258,7 @@ def test_the_exporter_refuses_what_breaks_the_bound(monkeypatch):
 
 def test_every_rung_has_the_rows_of_its_expert():
     """With one bias apart in every row, the networks of all rungs and levels differ."""
-    net = random_network(2)
+    net = tiny.network(seed=2)
     x = features(3, 1, FEATURES, 8, 8)
     seen = [net.trunk(x, (rung, level)) for rung in range(RUNGS) for level in range(LOW)]
     assert not any(torch.equal(a, b) for a, b in combinations(seen, 2))
@@ -285,16 +266,13 @@ def test_every_rung_has_the_rows_of_its_expert():
         net.trunk(x, (RUNGS, 0))
 
 
-def test_a_model_of_unknown_activations_is_refused():
-    with pytest.raises(ModelError, match="11 bits"):
-        models.build(load_file(models.PHOTO) | {SIGNIFICAND: torch.tensor(11)})
-
-
 @pytest.mark.parametrize("significand", SIGNIFICANDS)
 def test_the_exact_network_agrees_with_the_float_one(significand):
-    net, x = random_network(1), features(2, 1, FEATURES, 24, 20)
-    tensors = quantised(net, x) | {SIGNIFICAND: torch.tensor(significand)}
-    exact = make_exact(models.network(BLOCKS), tensors, models.MEAN_LIMIT)
+    config = replace(tiny.CONFIG, significand=significand)
+    net, x = tiny.network(config, seed=1), features(2, 1, FEATURES, 24, 20)
+    file = tiny.model_file(config, net)
+    file.tensors.update(quantised(net, x))
+    exact = models.build(file).network
     trunk = exact.trunk(x, STEP).flatten(2)[0].T
     for number, expected in enumerate(float_outputs(net, x)):
         phase, known = PHASES[number], None
@@ -311,18 +289,19 @@ def test_the_exact_network_agrees_with_the_float_one(significand):
 
 def test_each_step_has_a_range_of_its_own():
     torch.manual_seed(0)
-    net = NoiseNetwork(3, 4, knots=3, widths=(16,), blocks=(2,)).requires_grad_(False)
+    shape = NoiseShape(3, 4, widths=(16,), blocks=(2,))
+    net = NoiseNetwork(shape, knots=3).requires_grad_(False)
     for layer in net.modules():
         if isinstance(layer, FilmConv):
             layer.rung_bias += 0.1 * torch.randn_like(layer.rung_bias)
     net.stem.rung_gain[1] *= 300  # beside it the activations of other steps are next to nothing
     x = features(4, 2, 3, 16, 16)
     met = [(row, 0) for row in (0, 1)]
-    tensors = quantiser.quantise(
+    tensors = integers.quantise(
         net, lambda: [net(x, index) for index in met], lambda n: torch.full((n,), 256.0)
     )
-    skeleton = NoiseNetwork(3, 4, knots=3, widths=(16,), blocks=(2,))
-    exact = make_exact(skeleton, tensors, 1 << 20)
+    convs = exact_layers(noise_layers(shape, 3), tensors, significand=24, limit=1 << 20)
+    exact = ExactNoiseNetwork(shape, convs)
     for index in met:
         expected = net(x, index) * 256
         error = (exact(x, index) - expected).square().mean().sqrt()
@@ -335,8 +314,8 @@ def test_each_step_has_a_range_of_its_own():
 def test_wake_and_embeddings_have_a_row_for_every_step():
     model = models.load(models.PHOTO)
     rows = [expert.stem.bias.shape[:2] for expert in model.network.experts]
-    assert rows == [(rungs, LOW) for rungs in EXPERTS]
-    assert sum(EXPERTS) == RUNGS
+    assert sum(rungs for rungs, _ in rows) == RUNGS
+    assert {levels for _, levels in rows} == {LOW}
     assert int(model.wake.min()) > 0
     assert int(model.wake.max()) < 1 << 16
     assert denoising.row(HIGHEST_TRAINED_RUNG) == denoising.load().stem.bias.shape[0] - 1

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import diffcodec
 from diffcodec.errors import ImageError
-from diffcodec.gaussian import network, tabulate
-from diffcodec.gaussian.chain import Chain
+from diffcodec.exact import files
+from diffcodec.exact.networks import FEATURES, Layer
+from diffcodec.gaussian.chain import load
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
-from diffcodec.gaussian.network import DenoisingNetwork, as_input, input_gain, positions
+from diffcodec.gaussian.network import as_input, input_gain
 from diffcodec.gaussian.process import alpha, marginal, normal, sigma
 from diffcodec.gaussian.samplers import decode
-from diffcodec.networks import FilmConv, NoiseConv
 from diffcodec.training import export, train
+from diffcodec.training import gaussian as network
+from diffcodec.training.gaussian import DenoisingNetwork, positions
 from diffcodec.training.loop import load_checkpoint
+from diffcodec.training.networks import FilmConv, NoiseConv
 from diffcodec.training.tasks import TASKS, central_tiles
 
 SPACING = (network.HIGHEST_KNOT - network.LOWEST_KNOT) / (network.KNOTS - 1)
@@ -59,7 +61,7 @@ def waves(size, count=4):
 
 def test_a_layer_is_linear_between_its_knots_and_a_filmconv_at_them():
     torch.manual_seed(1)
-    layer = NoiseConv(3, 5, 3, "a", "b", rungs=4, levels=1).requires_grad_(False)
+    layer = NoiseConv(Layer(3, 5, 3, FEATURES, "b", rungs=4, levels=1)).requires_grad_(False)
     layer.rung_bias.normal_()
     layer.rung_gain.normal_()
     x = torch.randn(1, 3, 6, 6)
@@ -184,11 +186,9 @@ def test_small_pictures_are_refused(tmp_path):
 
 
 def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(tabulate, "STEPS", 24)
+    monkeypatch.setattr(network, "STEPS", 24)
     export(run / "run.pt", tmp_path / "model", calibration=run / "pictures")
-    tensors = load_file(tmp_path / "model")
-    assert {"side", "alpha", "milestones"} <= tensors.keys()
-    chain = Chain(tensors)
+    chain = load(tmp_path / "model")
     assert (chain.steps, chain.side) == (24, 32)
 
     net = TASKS["gaussian-32"].network()
@@ -209,6 +209,18 @@ def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch)
         torch.testing.assert_close(
             chain.predict(z.double(), row).float(), predicted, rtol=0, atol=0.02
         )
+
+
+def test_training_starts_from_an_exported_model(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "STEPS", 40)
+    export(run / "run.pt", tmp_path / "model", calibration=run / "pictures")
+    real, again = TASKS["gaussian-32"].network(), TASKS["gaussian-32"].network()
+    real.load_state_dict(load_checkpoint(run / "run.pt")["ema"])
+    TASKS["gaussian-32"].restore(again, files.parse(files.read(tmp_path / "model")))
+    z, levels = torch.randn(4, 3, 32, 32), torch.tensor([-4.7, 0.3, 3.0, 10.5])
+    with torch.no_grad():
+        expected, got = (net.network(z, levels) for net in (real, again))
+    assert (got - expected).abs().mean() < 0.02 * expected.abs().mean()
 
 
 @pytest.mark.parametrize(("height", "width", "corner"), [(128, 128, (0, 0)), (320, 200, (3, 1))])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from diffcodec.gaussian import objective
+from diffcodec.gaussian import elbo
 from diffcodec.gaussian.decoder import VALUES, log_probabilities, to_data, to_pixels
 from diffcodec.gaussian.likelihood import BATCH, likelihood
 from diffcodec.gaussian.model import GaussianModel
@@ -25,7 +25,8 @@ from diffcodec.gaussian.schedule import (
     LinearLogSnr,
     linear_betas,
 )
-from diffcodec.gaussian.times import ImportanceTimes, low_discrepancy
+from diffcodec.training import diffusion
+from diffcodec.training.times import ImportanceTimes, low_discrepancy
 
 MEAN, DEVIATION = 0.3, 0.5
 QUAD = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1]], dtype=torch.float64).reshape(2, 1, 1, 1, 4)
@@ -74,7 +75,7 @@ def test_the_continuous_vlb_of_the_best_denoiser_is_mutual_information(kind):
     schedule = LinearLogSnr(11.0, -6.0)
     model = GaussianModel(linear(kind=kind), schedule, kind=kind)
     expected = information((math.exp(11), math.exp(-6)))
-    assert integral(objective.continuous, model) == pytest.approx(expected, rel=1e-5)
+    assert integral(elbo.continuous, model) == pytest.approx(expected, rel=1e-5)
 
 
 def step_sum(schedule, steps):
@@ -89,9 +90,9 @@ def test_the_discrete_vlb_falls_to_the_continuous_one(schedule):
     model = GaussianModel(linear(), schedule)
     bits = {}
     for steps in (1, 2, 5, 50, 500, 4000):
-        bits[steps] = integral(objective.discrete, model, count=steps, steps=steps)
+        bits[steps] = integral(elbo.discrete, model, count=steps, steps=steps)
         assert bits[steps] == pytest.approx(step_sum(schedule, steps), rel=1e-6)
-    values = [*bits.values(), integral(objective.continuous, model)]
+    values = [*bits.values(), integral(elbo.continuous, model)]
     assert values == sorted(values, reverse=True)
     # The gap is of first order in 1 / T.
     assert bits[4000] - (bits[500] - bits[4000]) / 7 == pytest.approx(values[-1], rel=2e-3)
@@ -110,11 +111,11 @@ def test_the_continuous_vlb_depends_on_the_ends_of_the_schedule_only():
     network = linear(share=0.7)  # also for a denoiser that is not the best
     for (highest, lowest), schedules in ends.items():
         straight = GaussianModel(network, LinearLogSnr(highest, lowest))
-        expected = integral(objective.continuous, straight)
+        expected = integral(elbo.continuous, straight)
         assert expected > 1.05 * information((math.exp(highest), math.exp(lowest)))
         for schedule in schedules:
             model = GaussianModel(network, schedule)
-            got = integral(objective.continuous, model, count=9990)
+            got = integral(elbo.continuous, model, count=9990)
             assert got == pytest.approx(expected, rel=1e-3)
 
 
@@ -145,7 +146,7 @@ def test_a_step_costs_the_divergence_of_its_two_gaussians(variance):
     ratio = (p.variance / q.variance).log2()
     assert ratio.abs().max() < 1e-12 if variance == "beta_tilde" else ratio.abs().max() > 0.5
     divergence = kl_divergence(*(Normal(g.mean, g.variance.sqrt()) for g in (q, p)))
-    bits = objective.discrete(model, x, midpoints(20), noise, steps)
+    bits = elbo.discrete(model, x, midpoints(20), noise, steps)
     expected = steps * divergence.flatten(1).mean(1) / math.log(2)
     torch.testing.assert_close(bits, expected)
 
@@ -162,11 +163,11 @@ def test_calibrated_variances_make_few_steps_as_good_as_infinitely_many():
     )
     expected = information((math.exp(11), math.exp(-6)))
     for steps in (1, 3, 16):
-        bits = integral(objective.discrete, model, count=steps, steps=steps)
+        bits = integral(elbo.discrete, model, count=steps, steps=steps)
         assert bits == pytest.approx(expected, rel=2e-3)
         assert step_sum(schedule, steps) > 1.05 * expected
     model.calibrate(torch.zeros(2, 1, 8, 8), torch.Generator())  # of other data
-    assert integral(objective.discrete, model, count=3, steps=3) > 1.02 * expected
+    assert integral(elbo.discrete, model, count=3, steps=3) > 1.02 * expected
 
 
 def test_errors_lie_between_those_that_were_measured():
@@ -184,16 +185,16 @@ def test_errors_lie_between_those_that_were_measured():
 def test_weights_multiply_the_terms_and_simple_is_one_of_them():
     schedule = LinearLogSnr(9.0, -7.0)
     model = GaussianModel(linear(share=0.5), schedule)
-    simple = integral(objective.simple, model)
+    simple = integral(diffusion.simple, model)
     expected = 2 * math.log(2) / 16  # the density of log-SNRs, from bits to nats, from halves
-    weighted = integral(objective.continuous, model, weight=lambda s: expected * torch.ones_like(s))
+    weighted = integral(elbo.continuous, model, weight=lambda s: expected * torch.ones_like(s))
     assert simple == pytest.approx(weighted, rel=1e-9)
 
     # Half of all log-SNRs: the information between its ends.
     best = GaussianModel(linear(), schedule)
-    low = integral(objective.continuous, best, weight=lambda log_snr: (log_snr < 1.0).double())
+    low = integral(elbo.continuous, best, weight=lambda log_snr: (log_snr < 1.0).double())
     assert low == pytest.approx(information((math.exp(1), math.exp(-7))), rel=1e-3)
-    low = integral(objective.discrete, best, steps=4000, weight=lambda s: (s < 1.0).double())
+    low = integral(elbo.discrete, best, steps=4000, weight=lambda s: (s < 1.0).double())
     assert low == pytest.approx(information((math.exp(1), math.exp(-7))), rel=5e-3)
 
 
@@ -209,10 +210,10 @@ def test_the_hybrid_objective_keeps_means_and_variances_apart():
     def gradient(losses):
         return torch.autograd.grad(losses.sum(), outputs, allow_unused=True)[0].split(3, 1)
 
-    mixed = gradient(objective.hybrid(model, x, t, noise, 8, vlb_weight=0.01))
+    mixed = gradient(diffusion.hybrid(model, x, t, noise, 8, vlb_weight=0.01))
     # A loss at the noisy end of the step of each t.
-    plain = gradient(objective.simple(model, x, (torch.arange(8).double() + 1) / 8, noise))
-    bound = gradient(objective.discrete(model, x, t, noise, 8))
+    plain = gradient(diffusion.simple(model, x, (torch.arange(8).double() + 1) / 8, noise))
+    bound = gradient(elbo.discrete(model, x, t, noise, 8))
     torch.testing.assert_close(mixed[0], plain[0])
     torch.testing.assert_close(mixed[1], 0.01 * bound[1])
     assert mixed[1].abs().max() > 0
@@ -226,12 +227,12 @@ def test_prior_and_reconstruction():
     x = to_data(pixels).double()
     z_1 = Normal(x * math.sqrt(1 / (1 + math.exp(2))), math.sqrt(1 / (1 + math.exp(-2))))
     expected = kl_divergence(z_1, Normal(torch.zeros(()).double(), 1.0)).flatten(1).mean(1)
-    torch.testing.assert_close(objective.prior(model, x), expected / math.log(2))
+    torch.testing.assert_close(elbo.prior(model, x), expected / math.log(2))
 
     y = x + math.exp(-4.5) * noise
     density = Normal(to_data(torch.arange(256)).double(), math.exp(-4.5)).log_prob(y[..., None])
     right = density.softmax(-1).gather(-1, pixels.long()[..., None])
-    bits = objective.reconstruction(model, pixels, noise.double())
+    bits = elbo.reconstruction(model, pixels, noise.double())
     torch.testing.assert_close(bits, -right.log2().flatten(1).mean(1), rtol=1e-6, atol=0)
 
 
@@ -268,12 +269,12 @@ def test_a_decoder_can_ask_the_network():
         lambda z, log_snr: to_data(truth), LinearLogSnr(4.0, -5.0), kind="x", decoder="network"
     )
     noise = torch.randn(2, 3, 16, 16)
-    asked = objective.reconstruction(model, truth, noise)
+    asked = elbo.reconstruction(model, truth, noise)
     z_0 = marginal(to_data(truth), torch.tensor(4.0)).draw(noise)
     assert torch.equal(model.most_likely(z_0), truth)
     model.decoder = "latent"
     assert not torch.equal(model.most_likely(z_0), truth)
-    assert (objective.reconstruction(model, truth, noise) > asked + 0.5).all()
+    assert (elbo.reconstruction(model, truth, noise) > asked + 0.5).all()
 
 
 # --- likelihood ----------------------------------------------------------------------------------
@@ -446,7 +447,7 @@ def test_a_learned_schedule_lowers_the_variance_and_leaves_the_bound():
     ends = [schedule.lowest, schedule.log_range]
 
     def losses(t):
-        return objective.continuous(model, x, t, noise)
+        return elbo.continuous(model, x, t, noise)
 
     before = losses(midpoints(64)).detach()
     rates = [10.0, 1.0, 1.0]
@@ -454,7 +455,7 @@ def test_a_learned_schedule_lowers_the_variance_and_leaves_the_bound():
         t = low_discrepancy(64, torch.Generator().manual_seed(step)).double()
         drawn = losses(t)
         plain = torch.autograd.grad(drawn.mean(), ends, retain_graph=True)
-        extra = objective.schedule_gradient(drawn, schedule)
+        extra = diffusion.schedule_gradient(drawn, schedule)
         assert extra == 0
         schedule.zero_grad()
         (drawn.mean() + extra).backward()

@@ -1,40 +1,54 @@
 """Tiles with a halo are the whole: no network reaches farther than the halo."""
 
 import pytest
+import tiny
 import torch
 
-from diffcodec.quantized import denoising, model, tiles
+from diffcodec.exact.networks import DenoiserShape
+from diffcodec.quantized import tiles
 from diffcodec.quantized.features import FEATURES
-from diffcodec.training.diet import BLOCKS
+from diffcodec.training import recipes
+from diffcodec.training.networks import Denoiser, Experts
 
 LENGTH = 256
 
 
-def trunk():
-    network = model.network(BLOCKS).experts[0]
-    for block in network.fine:  # as it is before training, it would be the identity
-        torch.nn.init.normal_(block.second.weight)
-    return lambda x: network.trunk(x, (0, 0)), FEATURES
+def trunk(shape):
+    network = Experts(shape)
+    for expert in network.experts:
+        for block in expert.fine:  # as it is before training, it would be the identity
+            torch.nn.init.normal_(block.second.weight)
+    return [lambda x, row=row: network.trunk(x, (row, 0)) for row in network.starts], FEATURES
 
 
-def denoiser():
-    network = denoising.network()
-    return lambda x: network(x, 0), 12
+def denoiser(shape):
+    network = Denoiser(shape)
+    return [lambda x: network(x, 0)], 12
 
 
-@pytest.mark.parametrize("make", [trunk, denoiser])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (trunk, recipes.PHOTO_NETWORKS),
+        (trunk, recipes.THUMBNAIL_NETWORKS),
+        (trunk, tiny.shape((3, 2), (0, 1), (1, 0))),
+        (denoiser, recipes.DENOISER),
+        (denoiser, DenoiserShape(1, 8, 2)),
+    ],
+)
 @torch.no_grad()
-def test_no_network_reaches_beyond_the_halo(make):
-    torch.manual_seed(0)
-    network, channels = make()
+def test_networks_reach_as_far_as_they_say_and_not_beyond_the_halo(make, shape):
+    networks, channels = make(shape)
     x = torch.randn(1, channels, 8, LENGTH)
-    before = network(x)
     reach = 0
-    for column in range(LENGTH // 2, LENGTH // 2 + 2):  # wherever it lies for the halving
-        other = x.clone()
-        other[..., column] += 1
-        changed = (network(other) != before).any(2).any(1)[0].nonzero()[:, 0]
-        reach = max(reach, int((changed - column).abs().max()))
-    assert 4 < reach + 1 <= tiles.HALO  # one more for the differences from neighbours
+    for network in networks:
+        before = network(x)
+        for column in range(LENGTH // 2, LENGTH // 2 + 2):  # wherever it lies for the halving
+            other = x.clone()
+            other[..., column] += 1
+            changed = (network(other) != before).any(2).any(1)[0].nonzero()[:, 0]
+            reach = max(reach, int((changed - column).abs().max()))
+    assert reach == shape.reach
+    assert shape.reach + 1 <= tiles.HALO  # one more for the differences from neighbours
     assert tiles.HALO % 2 == 0
     assert tiles.TILE % 2 == 0

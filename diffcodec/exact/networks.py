@@ -92,6 +92,12 @@ class StepShape:
     hidden: Size
     experts: tuple[Expert, ...]
 
+    @property
+    def reach(self) -> int:
+        """How many positions away an input can change an output, at most."""
+        own = (4 * expert.half_blocks + 2 * expert.full_blocks for expert in self.experts)
+        return 3 + max(own)
+
 
 @dataclass(frozen=True)
 class DenoiserShape:
@@ -100,6 +106,11 @@ class DenoiserShape:
     rungs: Size
     width: Size
     blocks: Count
+
+    @property
+    def reach(self) -> int:
+        """As `StepShape.reach`."""
+        return 2 + 2 * self.blocks
 
 
 @dataclass(frozen=True)
@@ -199,7 +210,7 @@ def tensor_shapes(layers: Layers) -> Shapes:
     worth in each output's weights; and each domain has `unit`, what 1 is worth in its activations
     at each step. Coding does without these two; they lead back to the float network.
     """
-    shapes = {}
+    shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for name, layer in layers.items():
         steps = (layer.rungs, layer.levels)
         weight = (layer.outputs, layer.inputs, layer.kernel, layer.kernel)
@@ -315,6 +326,10 @@ class ExactStepNetwork(nn.Module):
         full = self.sum(full, F.pixel_shuffle(self.up(half, index), 2))
         return self.fine(self.merge(full, index), index)[..., :h, :w]
 
+    def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
+        """As `ExactExperts.head`, with the rung's row in this network's tables."""
+        return self.heads[phase](trunk, known, index)
+
 
 class ExactExperts(nn.Module):
     """The conditionals of the quantised process: a network for each range of rungs."""
@@ -330,8 +345,8 @@ class ExactExperts(nn.Module):
         `index` has the rows of rung and level in the whole tables. Raises IndexError if there is
         none.
         """
-        number, own = expert_of(self.starts, index)
-        return self.experts[number].trunk(features, own)
+        expert, own = self._expert(index)
+        return expert.trunk(features, own)
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
         """Means and log2 scales of a phase at n positions, [n, outputs].
@@ -343,8 +358,14 @@ class ExactExperts(nn.Module):
                 that knows nothing.
             index: as for `trunk`.
         """
+        expert, own = self._expert(index)
+        return expert.head(phase, trunk, known, own)
+
+    def _expert(self, index: Index) -> tuple[ExactStepNetwork, Index]:
         number, own = expert_of(self.starts, index)
-        return self.experts[number].heads[phase](trunk, known, own)
+        expert = self.experts[number]
+        assert isinstance(expert, ExactStepNetwork)
+        return expert, own
 
 
 def starts(shape: StepShape) -> list[int]:

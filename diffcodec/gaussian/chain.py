@@ -118,7 +118,7 @@ class Chain:
         if not _falling(self.milestones, self.steps):
             raise ModelError("The milestones of the model file do not lead down its rows.")
         convs = exact_layers(layers, tensors, config.significand, V_LIMIT)
-        self.network = ExactNoiseNetwork(config.network, convs).eval()
+        self.network = ExactNoiseNetwork(config.network, convs)
         self.id = file.id
 
     def predict(self, z: Tensor, row: int) -> Tensor:

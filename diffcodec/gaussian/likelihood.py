@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffcodec.gaussian.decoder import to_data
+from diffcodec.gaussian.elbo import continuous, discrete, prior, reconstruction
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.objective import continuous, discrete, prior, reconstruction
 from diffcodec.gaussian.process import normal
 
 BATCH = 16

@@ -24,7 +24,7 @@ from diffcodec.exact.networks import (
 )
 from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG
-from diffcodec.quantized.tiles import in_tiles
+from diffcodec.quantized.tiles import HALO, in_tiles
 
 DENOISER = files.WEIGHTS / "denoiser.safetensors"
 
@@ -65,10 +65,12 @@ def build(file: files.ModelFile) -> ExactDenoiser:
     config = from_json(Config, file.config)
     if config.network.rungs != row(HIGHEST_TRAINED_RUNG) + 1:
         raise ModelError("The denoiser is not made for this version of diffcodec.")
+    if config.network.reach > HALO:
+        raise ModelError("The denoiser sees farther than tiles allow.")
     layers = denoiser_layers(config.network)
     file.check(tensor_shapes(layers))
     convs = exact_layers(layers, file.tensors, config.significand, LIMIT)
-    return ExactDenoiser(convs).eval()
+    return ExactDenoiser(convs)
 
 
 def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:

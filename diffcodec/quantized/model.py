@@ -30,6 +30,7 @@ from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, RUNGS, TOP_RUNG
+from diffcodec.quantized.tiles import HALO
 
 PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
 """The models for all pictures but the smallest, and for those."""
@@ -123,6 +124,8 @@ def build(file: files.ModelFile) -> Model:
     given = net.features, net.known, net.outputs, net.levels, rungs
     if given != (FEATURES, known, 2 * 3, LOW, RUNGS):
         raise ModelError("The model file's networks are not made for this version of diffcodec.")
+    if net.reach >= HALO:  # features reach one position farther
+        raise ModelError("The model file's networks see farther than tiles allow.")
     layers = step_layers(net)
     ladder = {name: (torch.int8, shape) for name, shape in Ladder.shapes().items()}
     odds = {
@@ -135,7 +138,7 @@ def build(file: files.ModelFile) -> Model:
         if not bool(((tensors[name] > 0) & (tensors[name] < 1 << 16)).all()):
             raise ModelError(f"The model file's {name} are not all between 0 and 1.")
     return Model(
-        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)).eval(),
+        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)),
         CdfTable(tensors["cdf"], tensors["inverse_scales"]),
         Process(Ladder.of_tensors(tensors), config.interpolated),
         tensors["level_odds"],

@@ -20,9 +20,9 @@ from diffcodec.exact.layers import interpolated
 from diffcodec.exact.networks import NoiseShape
 from diffcodec.gaussian.chain import V_UNITS, Config
 from diffcodec.gaussian.decoder import to_data
+from diffcodec.gaussian.elbo import prior
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.network import as_input, input_gain
-from diffcodec.gaussian.objective import prior
 from diffcodec.gaussian.process import alpha, marginal, normal, per_example, sigma
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import NoiseNetwork

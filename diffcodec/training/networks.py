@@ -162,6 +162,11 @@ class StepNetwork(nn.Module):
         full = self.sum(full, F.pixel_shuffle(self.up(half, index), 2))
         return self.fine(self.merge(full, index), index)[..., :h, :w]
 
+    def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
+        """As `Experts.head`, with the rung's row in this network's tables."""
+        known = None if known is None else known * UNITS[PHASE]
+        return self.heads[phase](trunk, known, index)
+
 
 class Experts(nn.Module):
     """A network of its own for each range of rungs, as large as its share of the bits is worth."""
@@ -180,8 +185,8 @@ class Experts(nn.Module):
 
         `index` has the rows of rung and level in the whole tables.
         """
-        number, own = expert_of(self.starts, index)
-        return self.experts[number].trunk(features, own)
+        expert, own = self._expert(index)
+        return expert.trunk(features, own)
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
         """Means and log2 scales of a phase everywhere, [N, outputs, h, w].
@@ -193,9 +198,14 @@ class Experts(nn.Module):
                 phase that knows nothing.
             index: as for `trunk`.
         """
+        expert, own = self._expert(index)
+        return expert.head(phase, trunk, known, own)
+
+    def _expert(self, index: Index) -> tuple[StepNetwork, Index]:
         number, own = expert_of(self.starts, index)
-        known = None if known is None else known * UNITS[PHASE]
-        return self.experts[number].heads[phase](trunk, known, own)
+        expert = self.experts[number]
+        assert isinstance(expert, StepNetwork)
+        return expert, own
 
 
 class Denoiser(nn.Module):

@@ -12,7 +12,7 @@ from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
 from diffcodec.exact.networks import StepShape
-from diffcodec.gaussian import objective
+from diffcodec.gaussian import elbo
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
@@ -245,7 +245,7 @@ class Gaussian:
         """As `Task.loss`: an unbiased estimate of the diffusion term, in bits/dim."""
         x = to_data(crops)
         times, weights = net.times.draw(len(x), generator)
-        losses = objective.continuous(net, x, times, normal(x.shape, x, generator))
+        losses = elbo.continuous(net, x, times, normal(x.shape, x, generator))
         net.times.update(times, losses)
         return (weights * losses).mean()
 

@@ -1,7 +1,6 @@
-"""Objectives and the terms of the negative ELBO, one number for each example of a batch.
+"""The terms of the negative ELBO, in bits/dim, one number for each example of a batch.
 
-All take a time for each example; their mean over uniform times is the objective. Units are
-bits/dim, except for `simple`, which is a mean squared error.
+The diffusion terms take a time for each example; their mean over uniform times is the term.
 """
 
 import math
@@ -19,7 +18,6 @@ from diffcodec.gaussian.process import (
     per_example,
     removed,
 )
-from diffcodec.gaussian.schedule import Learned
 
 Weight = Callable[[Tensor], Tensor]
 """A weight for each log-SNR; weight 1 is the VLB."""
@@ -52,40 +50,10 @@ def discrete(
     steps * KL(q(z_s | z_t, x) || p(z_s | z_t)) of the step in which t lies (VDM, section 4).
     Args: data x [N, C, H, W], times t [N] in [0, 1], standard normal noise like x.
     """
-    log_snr_t, log_snr_s = _step(model, t, steps)
+    log_snr_t, log_snr_s = step_ends(model, t, steps)
     prediction, spread = model(marginal(x, per_example(log_snr_t, x)).draw(noise), log_snr_t)
-    bits = _step_bits(model, x - prediction.x, spread, log_snr_t, log_snr_s)
+    bits = step_bits(model, x - prediction.x, spread, log_snr_t, log_snr_s)
     return steps * weight(log_snr_t) * bits
-
-
-def simple(model: GaussianModel, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """L_simple: the mean squared error of eps [N] (Ho et al., 2020, equation 14).
-
-    Arguments as for `continuous`.
-    """
-    log_snr = model.schedule.log_snr(t)
-    prediction, _ = model(marginal(x, per_example(log_snr, x)).draw(noise), log_snr)
-    return (noise - prediction.eps).square().flatten(1).mean(1)
-
-
-def hybrid(
-    model: GaussianModel,
-    x: Tensor,
-    t: Tensor,
-    noise: Tensor,
-    steps: int,
-    vlb_weight: float = 1e-3 * math.log(2),
-) -> Tensor:
-    """L_simple for the means and the VLB for learned variances, [N].
-
-    The VLB does not touch the means (Nichol and Dhariwal, 2021, equation 16; the default is their
-    0.001, for nats). Arguments as for `discrete`.
-    """
-    log_snr_t, log_snr_s = _step(model, t, steps)
-    prediction, spread = model(marginal(x, per_example(log_snr_t, x)).draw(noise), log_snr_t)
-    error = (noise - prediction.eps).square().flatten(1).mean(1)
-    bits = _step_bits(model, (x - prediction.x).detach(), spread, log_snr_t, log_snr_s)
-    return error + vlb_weight * steps * bits
 
 
 def prior(model: GaussianModel, x: Tensor) -> Tensor:
@@ -107,26 +75,13 @@ def reconstruction(model: GaussianModel, pixels: Tensor, noise: Tensor) -> Tenso
     return _bits(-logs.gather(-1, pixels.long()[..., None])[..., 0])
 
 
-def schedule_gradient(losses: Tensor, schedule: Learned) -> Tensor:
-    """Zero; added to the mean of the losses, it has the schedule's shape learn to lower variance.
-
-    The continuous VLB does not depend on the shape, so the gradient of E[loss^2] takes the place
-    of its mere noise; the ends go on learning from the VLB (VDM, section 5.1 and appendix I).
-    """
-    shape = list(schedule.shape.parameters())
-    surrogate = (losses.square() - losses).mean()
-    gradients = torch.autograd.grad(surrogate, shape, retain_graph=True)
-    total = torch.stack([(p * g).sum() for p, g in zip(shape, gradients, strict=True)]).sum()
-    return total - total.detach()
-
-
-def _step(model: GaussianModel, t: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def step_ends(model: GaussianModel, t: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """The log-SNRs at both ends of the step in which each t lies: the noisy end, the clear one."""
     number = (t * steps).floor().clamp(max=steps - 1)
     return model.schedule.log_snr((number + 1) / steps), model.schedule.log_snr(number / steps)
 
 
-def _step_bits(
+def step_bits(
     model: GaussianModel, error: Tensor, spread: Tensor, log_snr_t: Tensor, log_snr_s: Tensor
 ) -> Tensor:
     """KL(q(z_s | z_t, x) || p(z_s | z_t)) in bits/dim [N], from the error of the predicted x."""

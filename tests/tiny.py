@@ -1,0 +1,82 @@
+"""A model that is small enough for tests to make it on the way."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcodec.exact.cdf import CdfTable
+from diffcodec.exact.config import to_json
+from diffcodec.exact.files import ModelFile
+from diffcodec.exact.networks import Expert, StepShape
+from diffcodec.quantized import chain, model
+from diffcodec.quantized.schedule import LOW, RUNGS, TOP_RUNG
+from diffcodec.quantized.squares import CONTEXTS
+from diffcodec.training import recipes
+from diffcodec.training.integers import quantise
+from diffcodec.training.networks import Experts, FilmConv
+from diffcodec.training.objective import step_bits
+from diffcodec.training.tasks import ALL_LEVELS, trained_rungs
+
+
+def shape(*blocks: tuple[int, int], width: int = 8) -> StepShape:
+    """Networks of that width, with so many blocks at half and at full resolution."""
+    experts = tuple(Expert(n, *own) for n, own in zip((1, 2, RUNGS - 3), blocks, strict=True))
+    return replace(
+        recipes.PHOTO_NETWORKS, width=width, half_width=width, hidden=width, experts=experts
+    )
+
+
+CONFIG = model.Config(
+    shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, squares=1, side=0
+)
+
+
+def pixels(height: int, width: int, seed: int = 0) -> Tensor:
+    """Waves and a little noise, uint8 [3, height, width]."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    planes = [
+        128 + 70 * np.sin(x / 13 + c) * np.cos(y / 9) + random.normal(0, 5, x.shape)
+        for c in range(3)
+    ]
+    return torch.from_numpy(np.stack(planes).clip(0, 255).astype(np.uint8))
+
+
+def network(config: model.Config = CONFIG, seed: int = 0) -> Experts:
+    """A float network whose every parameter counts."""
+    torch.manual_seed(seed)
+    net = Experts(config.network).requires_grad_(False)
+    for layer in net.modules():
+        if isinstance(layer, FilmConv):
+            for table in (layer.rung_bias, layer.level_bias, layer.rung_gain, layer.level_gain):
+                table += 0.1 * torch.randn_like(table)
+            if not layer.weight.any():
+                torch.nn.init.normal_(layer.weight, std=0.02)
+    return net
+
+
+@torch.no_grad()
+def model_file(
+    config: model.Config = CONFIG, net: Experts | None = None, picture: Tensor | None = None
+) -> ModelFile:
+    """The file of a network, by default a random one, whose ranges are those on one picture."""
+    net = network(config) if net is None else net
+    picture = pixels(64, 64) if picture is None else picture
+    levels = config.interpolated
+    values, table = chain.analyse(picture[None], interpolated=levels), CdfTable.gaussian()
+
+    def run() -> None:
+        for rung in trained_rungs():
+            step_bits(net, values, rung, ALL_LEVELS, levels)
+
+    tensors = quantise(net, run, model.output_units) | {
+        "cdf": table.values,
+        "inverse_scales": table.inverse_scales,
+        "wake": torch.full((TOP_RUNG, LOW), 1 << 13, dtype=torch.int32),
+    }
+    if config.squares:
+        chances = torch.full((TOP_RUNG, LOW, 3, CONTEXTS), 1 << 13, dtype=torch.int32)
+        tensors["squares"] = chances
+    return ModelFile(to_json(config), {}, tensors)
