@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from diffcodec.quantized.codec import walk
 
 from diffcodec.entropy import RangeEncoder
 from diffcodec.quantized import colour, model
-from diffcodec.quantized.state import State
+from diffcodec.quantized.step import walk
 
 SIDE = colour.PATCHES * colour.PATCH
 
@@ -48,13 +48,13 @@ def test_patches_are_of_all_of_a_large_picture_and_a_small_one_is_tried_whole():
 @pytest.mark.parametrize("rung", [5, 2])
 def test_an_encoder_that_is_told_a_rung_stands_where_one_stands_that_walked(rung):
     picture, weights = noise(21, 34, 3), model.load(model.THUMBNAIL)
-    told, walked = State.of_image(picture), State.of_image(picture)
+    told, walked = tiny.start(weights, picture), tiny.start(weights, picture)
     told.advance(rung)
     for done in walk(weights, [walked], RangeEncoder()):
         if done == rung:
             break
     assert told.rungs == walked.rungs
-    assert told.awake == walked.awake
+    assert told.significant == walked.significant
     for level, floors in walked.floors.items():
         assert torch.equal(told.floors[level], floors)
         assert torch.equal(told.planes[level], walked.planes[level])

@@ -8,16 +8,18 @@ import torch
 from PIL import Image
 
 import diffcodec
+from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
-from diffcodec.quantized import cells, chain, denoising, preview
-from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LAST_RUNG, LEVELS, LOW
+from diffcodec.quantized import denoising, preview
+from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.schedule import HIGHEST_TRAINED_RUNG, LAST_RUNG, LOW
 from diffcodec.quantized.state import State
 from diffcodec.training import denoising as training
 from diffcodec.training import recipes
 from diffcodec.training.integers import quantise
 from diffcodec.training.networks import Denoiser, FilmConv
-from diffcodec.training.recipes import INTERPOLATED
+from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL_PROCESS
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +35,22 @@ def psnr(a, b):
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def state_at(picture, rung, ahead=LOW, interpolated=INTERPOLATED):
+def state_at(picture, rung, ahead=LOW, process=PHOTO_PROCESS):
     """What a decoder knows when levels coarser than `ahead` are one rung further than `rung`."""
-    state = State.empty(*picture.shape[1:], 3, interpolated=interpolated)
-    for level, values in chain.analyse(picture[None], interpolated=interpolated).items():
+    pyramid = process.pyramid(*picture.shape[1:])
+    state = State.empty(pyramid, 3, Corrections(CdfTable.gaussian(), 20))
+    for level, values in pyramid.analyse(picture[None]).items():
         done = rung - (level > ahead)
-        state.planes[level] = chain.plane_tensor(done, level, LEVELS)
-        state.floors[level] = cells.floor(values, state.planes[level])
+        state.floors[level], state.planes[level] = pyramid.cells_at(values, done, level)
         state.rungs[level] = done
     return state
 
 
-@pytest.mark.parametrize("interpolated", [0, INTERPOLATED])
+@pytest.mark.parametrize("process", [PHOTO_PROCESS, THUMBNAIL_PROCESS])
 @pytest.mark.parametrize(("rung", "ahead"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
-def test_training_sees_what_decoders_show(photo, rung, ahead, interpolated):
-    shown = training.prefixes(photo[None], rung, ahead, interpolated=interpolated)[0]
-    state = state_at(photo, rung, ahead, interpolated)
+def test_training_sees_what_decoders_show(photo, rung, ahead, process):
+    shown = training.prefixes(process, photo[None], rung, ahead)[0]
+    state = state_at(photo, rung, ahead, process)
     assert torch.equal(shown, preview.plain(state).float())
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.errors import ModelError
-from diffcodec.exact import backends, files, layers
+from diffcodec.exact import backends, files
 from diffcodec.exact.cdf import MEAN_UNITS, SCALE_UNITS, SCALES, TAIL, CdfTable
 from diffcodec.exact.layers import (
     ACCUMULATOR_LIMIT,

@@ -91,7 +91,7 @@ def test_the_digest_covers_configuration_and_tensors_but_not_the_card(file):
     assert reordered.digest() == before
     file.config["prior"] += 1
     assert (changed := file.digest()) != before
-    file.tensors["wake"][0, 0] += 1
+    file.tensors["level_odds"][0, 0] += 1
     assert file.digest() not in (before, changed)
 
 
@@ -104,7 +104,6 @@ def test_the_digest_covers_configuration_and_tensors_but_not_the_card(file):
         ({"prior": 2.0}, "prior"),
         ({"interpolated": 6}, "interpolated"),
         ({"significand": 11}, "significand: 11"),
-        ({"squares": 2}, "squares"),
         ({"side": -1}, "side"),
         ({"colour": 1}, "configuration"),
         ({"network": []}, "network"),
@@ -150,8 +149,11 @@ def test_a_network_of_another_shape_is_refused(file, field, value, word):
         "unit.experts.0.full",
         "cdf",
         "inverse_scales",
-        "wake",
-        "squares",
+        "level_odds",
+        "block_odds",
+        "ladder.details",
+        "ladder.low",
+        "ladder.rows",
     ],
 )
 def test_a_tensor_that_is_missing_or_of_another_shape_or_type_is_refused(file, name):
@@ -173,8 +175,8 @@ def test_floats_that_are_not_finite_and_impossible_chances_are_refused(file):
     file.tensors["experts.0.up.multiplier"][0, 0, 0] = torch.inf
     refused(file, "finite")
     file.tensors["experts.0.up.multiplier"][0, 0, 0] = 0.0
-    file.tensors["squares"][0, 0, 0, 0] = 1 << 16
-    refused(file, "squares")
+    file.tensors["block_odds"][0, 0, 0, 0] = 1 << 16
+    refused(file, "block_odds")
 
 
 def test_damaged_files_are_refused(tmp_path, tiny_path):

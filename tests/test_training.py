@@ -18,9 +18,9 @@ from diffcodec.errors import ImageError, ModelError
 from diffcodec.exact import files
 from diffcodec.quantized import denoising
 from diffcodec.quantized import model as models
-from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.corrections import Corrections, Odds
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
-from diffcodec.quantized.state import State
+from diffcodec.quantized.step import walk
 from diffcodec.training import export, graphics, loop, train
 from diffcodec.training.data import (
     Crops,
@@ -36,8 +36,8 @@ from diffcodec.training.integers import quantise, restore
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.objective import gaussian_bits, step_bits
 from diffcodec.training.optimiser import Optimiser
-from diffcodec.training.recipes import INTERPOLATED
-from diffcodec.training.tasks import TASKS, wake_odds
+from diffcodec.training.recipes import PHOTO_PROCESS
+from diffcodec.training.tasks import TASKS, block_odds, level_odds
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
 ALL = [*range(1, LEVELS + 1), LOW]
@@ -59,39 +59,40 @@ def told(path):
     return file.card, file.id.hex()
 
 
-@pytest.mark.parametrize("interpolated", [0, INTERPOLATED])
+@pytest.mark.parametrize("interpolated", [0, 2])
 def test_the_objective_is_the_length_of_the_stream(monkeypatch, interpolated):
-    # Calibration would better the odds of an untrained network.
-    plain = lambda self, coder, group, kinds, chances, truth, prior: coder.code(chances, truth)  # noqa: E731
-    monkeypatch.setattr(Calibration, "code", plain)
-    config = replace(tiny.CONFIG, interpolated=interpolated, significand=24, squares=0)
+    # Corrections would better the conditionals of an untrained network.
+    monkeypatch.setattr(Corrections, "begin", lambda *_: None)
+    monkeypatch.setattr(Odds, "learn", lambda *_: None)
+    config = replace(tiny.CONFIG, interpolated=interpolated, significand=24)
     net = tiny.network(config)
     with torch.no_grad():
         for expert in net.experts:
             for head in expert.heads:
                 head.out.weight *= 2  # conditionals that depend on what the network sees
     crop = torch.from_numpy(pixels(64, 64))
-    values = chain.analyse(crop[None], interpolated=interpolated)
     file = tiny.model_file(config, net, crop)
-    file.tensors["wake"] = wake_odds([crop], interpolated)
-    model = models.build(file)
+    process = models.build(file).process
+    file.tensors["level_odds"] = level_odds(process, [crop])
+    model, pyramid = models.build(file), process.pyramid(64, 64)
+    values = pyramid.analyse(crop[None])
 
     encoder, ends = RangeEncoder(), {}
-    start = State.of_image(crop, interpolated=model.interpolated)
+    start = tiny.start(model, crop)
     for rung in walk(model, [start], encoder):
         ends[rung] = encoder.bits_used
 
     # The codec spends one bit with its own odds on a level while that is all zero.
-    expected, awake = dict.fromkeys(range(TOP_RUNG - 1, FINISH - 1, -1), 0.0), set()
-    bits = {rung: step_bits(net, values, rung, ALL, interpolated) for rung in RUNGS}
+    expected, left = dict.fromkeys(range(TOP_RUNG - 1, FINISH - 1, -1), 0.0), set()
+    bits = {rung: step_bits(net, pyramid, values, rung, ALL) for rung in RUNGS}
     for rung in expected:
         for level in (LOW, *range(LEVELS, 0, -1)):
-            if level not in awake:
-                wakes = (values[level].abs() >> chain.plane_tensor(rung, level, LEVELS)).any()
-                chance = int(model.wake[rung, level - 1]) / (1 << 16)
-                expected[rung] -= math.log2(chance if wakes else 1 - chance)
-                awake |= {level} if wakes else set()
-            if level in awake and level in bits[rung]:
+            if level not in left:
+                leaves = (values[level].abs() >> pyramid.planes(rung, level)).any()
+                odds = int(model.level_odds[rung, level - 1]) / (1 << 16)
+                expected[rung] -= math.log2(odds if leaves else 1 - odds)
+                left |= {level} if leaves else set()
+            if level in left and level in bits[rung]:
                 expected[rung] += float(bits[rung][level].sum())
 
     assert ends[FINISH] == pytest.approx(sum(expected.values()), rel=0.015)
@@ -112,12 +113,13 @@ def test_a_mean_however_far_leaves_bits_finite():
 
 def test_what_is_exact_already_has_no_bits():
     net = TASKS["codec"].network()
-    values = chain.analyse(torch.from_numpy(pixels(64, 64))[None])
+    pyramid = PHOTO_PROCESS.pyramid(64, 64)
+    values = pyramid.analyse(torch.from_numpy(pixels(64, 64))[None])
     with torch.no_grad():
-        counted = step_bits(net, values, FINISH, ALL)
+        counted = step_bits(net, pyramid, values, FINISH, ALL)
     assert 1 in counted
     for level in set(ALL) - set(counted):
-        assert torch.equal(*(chain.cells_at(values[level], r, level, LEVELS)[1] for r in (2, 1)))
+        assert torch.equal(*(pyramid.planes(rung, level) for rung in (2, 1)))
     assert LOW not in counted
 
 
@@ -488,10 +490,12 @@ def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):
     net = task.network()
     net.load_state_dict(load_checkpoint(tmp_path / "run.pt")["ema"])
     tiles = [pixels(128, 160)[:, r : r + 32, c : c + 32] for r in RANGE for c in RANGE]
-    values, bits = chain.analyse(torch.from_numpy(np.stack(tiles))), 0.0
+    pyramid, bits = task.process.pyramid(32, 32), 0.0
+    values = pyramid.analyse(torch.from_numpy(np.stack(tiles)))
     with torch.no_grad():
         for rung in RUNGS:
-            bits += sum(float(level.sum()) for level in step_bits(net, values, rung, ALL).values())
+            coded = step_bits(net, pyramid, values, rung, ALL)
+            bits += sum(float(level.sum()) for level in coded.values())
     assert float(card["validation"].split()[0]) == pytest.approx(bits / 16 / 3072, abs=2e-4)
 
 
@@ -514,11 +518,24 @@ def test_exact_networks_lead_back_to_the_float_ones():
             )
             torch.testing.assert_close(got, real, rtol=1e-2, atol=1e-2)
     # What is exact already stays so: a second round changes no weight.
-    values = chain.analyse(tiny.pixels(64, 64)[None], interpolated=2)
-    run = lambda: [step_bits(again, values, rung, ALL, 2) for rung in RUNGS]  # noqa: E731
+    pyramid = PHOTO_PROCESS.pyramid(64, 64)
+    values = pyramid.analyse(tiny.pixels(64, 64)[None])
+    run = lambda: [step_bits(again, pyramid, values, rung, ALL) for rung in RUNGS]  # noqa: E731
     twice = quantise(again, run, models.output_units)
     weights = [name for name in tensors if name.endswith(".weight")]
     assert all(torch.equal(twice[name], tensors[name]) for name in weights)
+
+
+def test_the_odds_of_blocks_are_counted():
+    noise = torch.randint(0, 256, (3, 150, 150), dtype=torch.uint8)
+    calm = torch.full_like(noise, 90)
+    calm[:, :40, :40] = noise[:, :40, :40]
+    busy, still = (block_odds(PHOTO_PROCESS, [picture]) for picture in (noise, calm))
+    for odds in (busy, still):
+        assert 0 < int(odds.min()) <= int(odds.max()) < 1 << 16
+    # Luma blocks of the finest level with no significant neighbour stay zero to the end.
+    assert int(still[FINISH, 0, 0, 0]) < 1 << 15
+    assert int(busy.sum()) > int(still.sum())
 
 
 def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):

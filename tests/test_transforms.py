@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcodec.quantized import chain, schedule
+from diffcodec.quantized import ladder, schedule
+from diffcodec.quantized.ladder import white
+from diffcodec.quantized.pyramid import Process
 from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
 
@@ -121,15 +123,15 @@ def impulse_norm(level, band):
 
 @pytest.mark.parametrize("level", range(1, schedule.LEVELS + 1))
 def test_the_ladder_uses_the_norms_of_the_wavelet(level):
-    side, diagonal = schedule._DETAIL_NORMS[level - 1]
+    side, diagonal = ladder._DETAIL_NORMS[level - 1]
     assert impulse_norm(level, 0) == pytest.approx(side, rel=0.02)
     assert impulse_norm(level, 1) == pytest.approx(side, rel=0.02)
     assert impulse_norm(level, 2) == pytest.approx(diagonal, rel=0.02)
-    assert impulse_norm(level, None) == pytest.approx(schedule._LOW_NORMS[level], rel=0.02)
+    assert impulse_norm(level, None) == pytest.approx(ladder._LOW_NORMS[level], rel=0.02)
 
 
 def test_the_ladder_uses_the_norms_of_the_colours():
-    for channel, norm in enumerate(schedule._COLOUR_NORMS):
+    for channel, norm in enumerate(ladder._COLOUR_NORMS):
         impulse = torch.zeros((3, 1, 1), dtype=torch.int64)
         impulse[channel] = 1 << 20
         assert float(ycocg_to_rgb(impulse).double().norm()) / (1 << 20) == pytest.approx(
@@ -142,39 +144,22 @@ def test_levels_are_as_many_as_a_side_can_be_halved(height, width):
     longest, halvings = max(height, width), 0
     while longest > 1 and halvings < schedule.LEVELS:
         longest, halvings = -(-longest // 2), halvings + 1
-    assert schedule.levels(height, width) == halvings
-
-
-@pytest.mark.parametrize("levels", range(schedule.LEVELS + 1))
-def test_planes_never_rise_along_the_chain(levels):
-    order = schedule.steps(levels)
-    for level in {step.level for step in order}:
-        before = schedule.planes(schedule.TOP_RUNG, level, levels)
-        for rung in [step.rung for step in order if step.level == level]:
-            after = schedule.planes(rung, level, levels)
-            assert all(a <= b for a, b in zip(after, before, strict=True))
-            before = after
-        assert before == [0] * schedule.CHANNELS
+    assert Process(white()).pyramid(height, width).levels == halvings
 
 
 @given(st.integers(0, 999), SIDES, SIDES, st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_black_and_white_pictures_start_in_the_zero_cells(seed, height, width, interpolated):
     picture = 255 * integers(seed, 1, 3, height, width, low=0, high=2)
-    geometry = chain.Geometry(height, width)
-    for level, values in chain.analyse(picture, interpolated=interpolated).items():
-        planes = chain.plane_tensor(schedule.TOP_RUNG, level, geometry.levels)
-        assert not (values.abs() >> planes).any()
-        assert not (values * ~geometry.exists(level)).any()
+    pyramid = Process(white(), interpolated).pyramid(height, width)
+    for level, values in pyramid.analyse(picture).items():
+        assert not (values.abs() >> pyramid.planes(pyramid.top, level)).any()
+        assert not (values * ~pyramid.exists(level)).any()
 
 
 @given(st.integers(0, 999), SIDES, SIDES, st.integers(0, 5))
 @settings(deadline=None, max_examples=30)
 def test_synthesis_undoes_analysis(seed, height, width, interpolated):
-    picture = integers(seed, 2, 3, height, width, low=0, high=256)
-    geometry = chain.Geometry(height, width, interpolated=interpolated)
-    values = chain.analyse(picture, interpolated=interpolated)
-    low = geometry.no_low()
-    for level in (schedule.LOW, *range(geometry.levels, 0, -1)):
-        low = geometry.finer_low(low, level, values[level])
-    assert torch.equal(chain.synthesise(low), picture)
+    picture = integers(seed, 1, 3, height, width, low=0, high=256)
+    pyramid = Process(white(), interpolated).pyramid(height, width)
+    assert torch.equal(pyramid.rebuild(pyramid.analyse(picture)), picture)

@@ -10,9 +10,13 @@ from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
 from diffcodec.exact.networks import Expert, StepShape
-from diffcodec.quantized import chain, model
+from diffcodec.quantized import model
+from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.ladder import white
+from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import LOW, RUNGS, TOP_RUNG
-from diffcodec.quantized.squares import CONTEXTS
+from diffcodec.quantized.significance import CONTEXTS
+from diffcodec.quantized.state import State
 from diffcodec.training import recipes
 from diffcodec.training.integers import quantise
 from diffcodec.training.networks import Experts, FilmConv
@@ -29,7 +33,7 @@ def shape(*blocks: tuple[int, int], width: int = 8) -> StepShape:
 
 
 CONFIG = model.Config(
-    shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, squares=1, side=0
+    shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, side=0
 )
 
 
@@ -64,19 +68,32 @@ def model_file(
     """The file of a network, by default a random one, whose ranges are those on one picture."""
     net = network(config) if net is None else net
     picture = pixels(64, 64) if picture is None else picture
-    levels = config.interpolated
-    values, table = chain.analyse(picture[None], interpolated=levels), CdfTable.gaussian()
+    process = Process(white({1: 1}), config.interpolated)
+    pyramid, table = process.pyramid(*picture.shape[1:]), CdfTable.gaussian()
+    values = pyramid.analyse(picture[None])
 
     def run() -> None:
         for rung in trained_rungs():
-            step_bits(net, values, rung, ALL_LEVELS, levels)
+            step_bits(net, pyramid, values, rung, ALL_LEVELS)
 
     tensors = quantise(net, run, model.output_units) | {
         "cdf": table.values,
         "inverse_scales": table.inverse_scales,
-        "wake": torch.full((TOP_RUNG, LOW), 1 << 13, dtype=torch.int32),
+        "level_odds": torch.full((TOP_RUNG, LOW), 1 << 13, dtype=torch.int32),
+        "block_odds": torch.full((TOP_RUNG, LOW, 3, CONTEXTS), 1 << 13, dtype=torch.int32),
+        **process.ladder.tensors(),
     }
-    if config.squares:
-        chances = torch.full((TOP_RUNG, LOW, 3, CONTEXTS), 1 << 13, dtype=torch.int32)
-        tensors["squares"] = chances
     return ModelFile(to_json(config), {}, tensors)
+
+
+def start(weights: model.Model, planes: Tensor, depth: int = 8) -> State:
+    """The state of an encoder that begins with a picture, integers [1 or 3, H, W]."""
+    _, height, width = planes.shape
+    pyramid = weights.process.pyramid(height, width, depth)
+    return State.of_image(pyramid, planes, Corrections(weights.table, weights.prior))
+
+
+def nothing(weights: model.Model, height: int, width: int, colours: int = 3) -> State:
+    """The state of a decoder that begins with a picture."""
+    pyramid = weights.process.pyramid(height, width)
+    return State.empty(pyramid, colours, Corrections(weights.table, weights.prior))
