@@ -53,9 +53,13 @@ class ToyCodec:
 
     def __init__(self) -> None:
         self.calls: list[dict] = []
+        self.threads: list[int | None] = []
 
-    def encode(self, image, *, bpp=None, max_bytes=None, psnr=None, model=None, progress=None):
+    def encode(
+        self, image, *, bpp=None, max_bytes=None, psnr=None, model=None, progress=None, threads=None
+    ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
+        self.threads.append(threads)
         if progress:
             progress(1.0)
         mode, planes = to_planes(image)
@@ -67,7 +71,7 @@ class ToyCodec:
     def is_set(self, data):
         return False
 
-    def info(self, data, *, rungs=True, model=None):
+    def info(self, data, *, rungs=True, model=None, threads=None):
         if not data.startswith(b"TOY"):
             raise FormatError("this is no .dfc file")
         _, width, height, channels, total = HEADER.unpack_from(data)
@@ -80,14 +84,24 @@ class ToyCodec:
         return Info(width, height, mode, len(data), total, ladder if rungs else [])
 
     def decode_picture(
-        self, data, *, bpp=None, max_bytes=None, detail="mean", seed=0, model=None, progress=None
+        self,
+        data,
+        *,
+        bpp=None,
+        max_bytes=None,
+        detail="mean",
+        seed=0,
+        model=None,
+        progress=None,
+        threads=None,
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
+        self.threads.append(threads)
         if progress:
             progress(1.0)
         return list(self.decode_progressive(data))[-1].picture
 
-    def decode_progressive(self, source, *, model=None):
+    def decode_progressive(self, source, *, model=None, threads=None):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)
         grey = from_planes(header.mode, np.full(shape, 128, np.uint8))
@@ -101,8 +115,9 @@ class ToyCodec:
             image = from_planes(header.mode, planes)
             yield types.SimpleNamespace(bytes_used=len(source), rung=0, picture=image)
 
-    def sample(self, width, height, mode="RGB", seed=0, model=None, progress=None):
+    def sample(self, width, height, mode="RGB", seed=0, model=None, progress=None, threads=None):
         self.calls.append({"seed": seed})
+        self.threads.append(threads)
         progress(1.0)
         return Image.new(mode, (width, height), (seed, seed, seed))
 
@@ -722,6 +737,15 @@ def program(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[
     root = str(Path(diffcodec.__file__).parent.parent)  # found also where it is not installed
     environment = os.environ | {"PYTHONPATH": root}
     return subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
+
+
+def test_threads_reach_the_codec(toy):
+    save("a.png")
+    run("encode", "a.png", "--threads", "3")
+    run("decode", "a.dfc", "-o", "b.png", "--threads", "2")
+    run("sample", "-o", "c.png")
+    assert toy.threads == [3, 2, None]
+    assert run("encode", "a.png", "--threads", "0").exit_code == 2
 
 
 def test_version_and_help():

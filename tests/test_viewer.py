@@ -40,7 +40,7 @@ def decoded_once(monkeypatch, data, frames):
     """The page of the module's file does not decode it again."""
     whole = viewer.frames
 
-    def known(given, model=None):
+    def known(given, model=None, threads=None):
         return frames if given == data else whole(given, model)
 
     monkeypatch.setattr(viewer, "frames", known)
