@@ -46,8 +46,7 @@ def test_every_golden_file_is_tested_and_of_its_version(folder):
 
 
 def test_every_version_has_its_files():
-    names = [f"version-{n}" for n in range(1, VERSIONS[QUANTISED] + 1)]
-    assert [folder.name for folder in VERSION_FOLDERS] == names
+    assert [folder.name for folder in VERSION_FOLDERS] == [f"version-{VERSIONS[QUANTISED]}"]
 
 
 @pytest.mark.parametrize("name", ["rgb", "larger", "exchanged"])
