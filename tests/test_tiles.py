@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 
 from diffcodec.exact.networks import DenoiserShape
 from diffcodec.quantized import tiles
@@ -52,3 +53,22 @@ def test_networks_reach_as_far_as_they_say_and_not_beyond_the_halo(make, shape):
     assert shape.reach + 1 <= tiles.HALO  # one more for the differences from neighbours
     assert tiles.HALO % 2 == 0
     assert tiles.TILE % 2 == 0
+
+
+@pytest.mark.parametrize("places", [[(0, 0)], [(3, 99), (700, 40)], [(600, 610), (601, 611)]])
+def test_what_is_wanted_is_what_the_whole_gives(places):
+    plane = torch.randn(1, 1, 702, 613)
+    wanted = torch.zeros((702, 613), dtype=torch.bool)
+    for row, column in places:
+        wanted[row, column] = True
+    computed = []
+
+    def blur(rows, columns):
+        computed.append((rows.stop - rows.start) * (columns.stop - columns.start))
+        return F.avg_pool2d(plane[..., rows, columns], 5, 1, 2)
+
+    part = tiles.in_tiles(blur, wanted, 2)
+    assert torch.equal(part[wanted], F.avg_pool2d(plane, 5, 1, 2)[0, 0][wanted][:, None])
+    assert sum(computed) <= len(places) * (tiles.SMALLEST + 4) ** 2
+    whole = tiles.in_tiles(blur, tiles.everywhere(702, 613), 2)
+    assert torch.equal(whole[..., 0], F.avg_pool2d(plane, 5, 1, 2)[0, 0])

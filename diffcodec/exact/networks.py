@@ -68,6 +68,11 @@ class Expert:
     half_blocks: Count
     full_blocks: Count
 
+    @property
+    def reach(self) -> int:
+        """How many positions away an input can change an output, at most."""
+        return 3 + 4 * self.half_blocks + 2 * self.full_blocks
+
 
 @dataclass(frozen=True)
 class StepShape:
@@ -94,9 +99,8 @@ class StepShape:
 
     @property
     def reach(self) -> int:
-        """How many positions away an input can change an output, at most."""
-        own = (4 * expert.half_blocks + 2 * expert.full_blocks for expert in self.experts)
-        return 3 + max(own)
+        """How many positions away an input can change an output of any of them, at most."""
+        return max(expert.reach for expert in self.experts)
 
 
 @dataclass(frozen=True)
@@ -336,7 +340,7 @@ class ExactExperts(nn.Module):
 
     def __init__(self, shape: StepShape, convs: Convs) -> None:
         super().__init__()
-        self.starts = starts(shape)
+        self.starts, self._reaches = starts(shape), [own.reach for own in shape.experts]
         self.experts = nn.ModuleList(ExactStepNetwork(part) for part in _parts(convs, "experts"))
 
     def trunk(self, features: Tensor, index: Index) -> Tensor:
@@ -347,6 +351,10 @@ class ExactExperts(nn.Module):
         """
         expert, own = self._expert(index)
         return expert.trunk(features, own)
+
+    def reach(self, index: Index) -> int:
+        """How many positions away an input can change an output, at most."""
+        return self._reaches[expert_of(self.starts, index)[0]]
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
         """Means and log2 scales of a phase at n positions, [n, outputs].

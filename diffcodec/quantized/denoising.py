@@ -24,7 +24,7 @@ from diffcodec.exact.networks import (
 )
 from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG
-from diffcodec.quantized.tiles import HALO, in_tiles
+from diffcodec.quantized.tiles import HALO, everywhere, in_tiles
 
 DENOISER = files.WEIGHTS / "denoiser.safetensors"
 
@@ -92,7 +92,7 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
         part = inputs[..., rows, columns].float().contiguous(memory_format=torch.channels_last)
         return network(part, row(rung - deeper)).to(torch.int16)
 
-    correction = in_tiles(tile, *inputs.shape[2:]).movedim(-1, 0)
+    correction = in_tiles(tile, everywhere(*inputs.shape[2:])).movedim(-1, 0)
     corrected = padded + shuffled(correction[None].float(), rung) / UNITS_PER_CELL
     rounded = corrected.round().clamp(0, (1 << depth) - 1).to(torch.int32)
     return rounded[0, :, :height, :width]

@@ -52,12 +52,16 @@ class Context:
 
 
 class Conditionals:
-    """The conditionals of one step of one picture, phase by phase."""
+    """The conditionals of one step of one picture, phase by phase.
 
-    def __init__(self, model: Model, state: State, step: Step) -> None:
+    Args: the model; the state before the step; the step; at which positions there are conditionals,
+    bool [h, w].
+    """
+
+    def __init__(self, model: Model, state: State, step: Step, wanted: Tensor) -> None:
         self._network = model.network
         self._index = model.process.ladder.index(step)
-        self._trunk = self._trunk_of(state, step)
+        self._trunk = self._trunk_of(state, step, wanted)
 
     def of_phase(
         self, number: int, context: Context, places: Tensor, bordered: Tensor
@@ -76,7 +80,7 @@ class Conditionals:
         mean, scale = torch.cat(parts).cpu().chunk(2, 1)
         return mean.contiguous().numpy(), scale_index(scale).contiguous().numpy()
 
-    def _trunk_of(self, state: State, step: Step) -> Tensor:
+    def _trunk_of(self, state: State, step: Step, wanted: Tensor) -> Tensor:
         """Trunk activations, int16 or bfloat16 [h * w, width]."""
         level, pyramid = step.level, state.pyramid
         finer = pyramid.finer(level)
@@ -101,4 +105,5 @@ class Conditionals:
             # Two bytes each, either way.
             return trunk if trunk.dtype == torch.bfloat16 else trunk.to(torch.int16)
 
-        return in_tiles(tile, *pyramid.size(level)).flatten(0, 1)
+        halo = self._network.reach(self._index) + 1  # one more for differences from neighbours
+        return in_tiles(tile, wanted, halo + halo % 2).flatten(0, 1)

@@ -130,7 +130,11 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
         (number, phase, significant[phase.colour] & (parities == phase.parity))
         for number, phase in state.phases()
     ]
-    conditionals, context = Conditionals(model, state, step), Context(height, width)
+    wanted = torch.stack(significant).any(0)
+    if not bool(wanted.any()):
+        return
+    conditionals = Conditionals(model, state, step, wanted)
+    context = Context(height, width)
     errors = state.corrections.begin(step, height, width)
     exists = pyramid.exists(level)[:3].flatten(1)
     floors = state.floors[level].clone()
