@@ -1,14 +1,16 @@
-"""The command line: `python -m bench lossless|rd|progressive|speed|likelihood|report`."""
+"""The command line: `python -m bench lossless|rd|ladder|progressive|speed|likelihood|report`."""
 
 import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
 
 from bench import catalogue, report
+from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
 from bench import lossless as lossless_run
 from bench import progressive as progressive_run
@@ -96,13 +98,6 @@ def lossless(
 @CODECS
 @JOBS
 @click.option(
-    "--cuts",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="diffcodec prefixes to decode between each two rungs.",
-)
-@click.option(
     "--psnr-only", is_flag=True, help="Leave out MS-SSIM and SSIMULACRA 2, which take most time."
 )
 @click.option(
@@ -116,14 +111,25 @@ def rd(
     names: tuple[str, ...],
     out: Path | None,
     jobs: int,
-    cuts: int,
     psnr_only: bool,
     published: tuple[Path, ...],
 ) -> Document:
     """Prefixes of diffcodec's one lossless file against the peers' files for each rate."""
-    codecs = chosen(catalogue.rd_codecs(cuts), names)
+    codecs = chosen(catalogue.rd_codecs(), names)
     metrics = [m for m in METRICS if not psnr_only or m.name.startswith("psnr")]
     return rd_run.run(pictures, codecs, metrics, published, cache(out), jobs)
+
+
+@main.command()
+@measurement
+@JOBS
+def ladder(pictures: list[Picture], out: Path | None, jobs: int) -> Document:
+    """Ladders in which levels, bands or colours come later: bits at equal quality.
+
+    The installed networks serve all of them as they are.
+    """
+    with TemporaryDirectory() as folder:
+        return ladder_run.run(pictures, cache(out), jobs, Path(folder))
 
 
 @main.command()

@@ -43,10 +43,10 @@ def lossless_codecs() -> list[FileCodec]:
     ]
 
 
-def rd_codecs(cuts: int) -> list[Codec]:
+def rd_codecs() -> list[Codec]:
     """Codecs over their range of rates."""
     return [
-        DiffcodecPrefixes(cuts),
+        DiffcodecPrefixes(),
         Jpeg2000Embedded(),
         Jpeg2000("JPEG 2000 5/3", settings=(*RATES, 1)),  # 1 is lossless
         Jpeg2000("JPEG 2000 9/7", settings=RATES, irreversible=True),

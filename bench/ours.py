@@ -1,13 +1,11 @@
 """diffcodec itself, through its public API."""
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 import diffcodec
@@ -15,6 +13,12 @@ from bench.codecs import FileCodec, Point, Setting
 from diffcodec.errors import FormatError
 
 NAME = "diffcodec"
+
+CUTS, HALVINGS = 40, 4
+"""Even cuts of a file, and how often the first of them is halved for still lower rates."""
+
+SHORTEST = 32
+"""Bytes of a prefix that has the header in any case."""
 
 
 @cache
@@ -57,38 +61,39 @@ class Diffcodec(FileCodec):
 
 @dataclass(frozen=True)
 class DiffcodecPrefixes:
-    """Prefixes of the lossless file: the end of every rung, and `cuts` more between each two."""
+    """Prefixes of the lossless file: so many even cuts, and halvings of the first of them.
 
-    cuts: int = 0
+    `model` is a model file in place of the default one.
+    """
+
+    cuts: int = CUTS
     name: str = NAME
     exact: bool = True
+    model: Path | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        return (f"rungs and {self.cuts} cuts",)
+        return (f"{self.cuts} cuts",)
 
     def version(self) -> str:
         return _version()
 
     def encode(self, image: Image.Image) -> bytes:
-        return diffcodec.encode(image)
+        return diffcodec.encode(image, model=self.model)
 
     def show(self, data: bytes, received: int) -> Image.Image | None:
         try:
-            return diffcodec.decode(data[:received])
+            return diffcodec.decode(data[:received], model=self.model)
         except FormatError:  # not even the header
             return None
 
     def points(self, image: Image.Image, setting: Setting) -> Iterator[Point]:
         data = self.encode(image)
-        *previews, whole = diffcodec.decode_progressive(data)
-        for preview in previews:
-            yield Point(f"rung {preview.rung}", preview.bytes_used, preview.image, False)
-        yield Point("whole file", len(data), whole.image, True)
-        for this, following in itertools.pairwise([*previews, whole]):
-            start, end = this.bytes_used, following.bytes_used
-            sizes = np.geomspace(start, end, self.cuts + 2)[1:-1].astype(int).tolist()
-            for cut, size in enumerate(sizes, 1):
-                if start < size < end:
-                    shown = diffcodec.decode(data[:size])
-                    yield Point(f"rung {this.rung} cut {cut}", size, shown, False)
+        first = len(data) / self.cuts
+        shares = [2.0**-halving for halving in range(HALVINGS, 0, -1)] + [*range(1, self.cuts)]
+        sizes = {size for share in shares if (size := int(first * share)) >= SHORTEST} | {len(data)}
+        shown = diffcodec.decode_cuts(data, sizes, model=self.model)
+        for size, picture in zip(sorted(sizes), shown, strict=True):
+            whole = size == len(data)
+            name = "whole file" if whole else f"{size / len(data):.4f} of the file"
+            yield Point(name, size, diffcodec.to_pillow(picture), whole)

@@ -48,6 +48,11 @@ def lossless(document: Document, out: Path) -> None:
     _finish(figure, axes, out / "lossless")
 
 
+def ladder(document: Document, out: Path) -> None:
+    """As `rd`."""
+    rd(document | {"published": []}, out)
+
+
 def rd(document: Document, out: Path) -> None:
     """One plot a metric: mean bits over the levels that every picture's curve reaches."""
     pixels = {row["picture"]: row["pixels"] for row in document["rows"]}
@@ -74,7 +79,7 @@ def rd(document: Document, out: Path) -> None:
         _bits_axis(axes, "bits per pixel (geometric mean over pictures)")
         axes.set_ylabel(metric.title)
         axes.set_title(f"{len(pixels)} pictures")
-        _finish(figure, axes, out / f"rd-{metric.name}")
+        _finish(figure, axes, out / f"{document['bench']}-{metric.name}")
 
 
 def progressive(document: Document, out: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from bench import BenchError, likelihood, lossless, progressive, rd, results, speed
+from bench import BenchError, ladder, likelihood, lossless, progressive, rd, results, speed
 from bench.codecs import MissingError, load
 from bench.results import Document
 
 TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
     "lossless": (lossless.summary, lossless.details),
     "rd": (rd.equal_psnr, rd.bd_rates),
+    "ladder": (ladder.equal_quality,),
     "progressive": (progressive.summary,),
     "speed": (speed.summary,),
     "likelihood": (likelihood.summary, likelihood.curve),
@@ -21,6 +22,7 @@ TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
 TITLES = {
     "lossless": "Lossless",
     "rd": "Rate and distortion",
+    "ladder": "Ladders",
     "progressive": "Progressive decoding",
     "speed": "Time and memory",
     "likelihood": "Likelihood, bits-back and channel coding",

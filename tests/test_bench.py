@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import diffcodec
 from bench import BenchError, catalogue, codecs, jpeg2000, learned, ours, peers, rd, results, speed
 from bench.__main__ import main
 from bench.codecs import FileCodec, Point
@@ -32,7 +33,7 @@ from bench.metrics import (
 from bench.pictures import find
 
 PEERS = [codec for codec in catalogue.lossless_codecs() if codec.name != ours.NAME]
-CURVES = [codec for codec in catalogue.rd_codecs(0) if not isinstance(codec, learned.CompressAI)]
+CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.CompressAI)]
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -181,26 +182,31 @@ def test_progressive_jpeg_survives_a_cut_anywhere() -> None:
     assert quality[-1] == max(quality) == psnr(image, codecs.open_image(data))
 
 
-def test_diffcodec_prefixes_lie_between_the_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = noise(4, 4)
-    asked = []
-    stub = SimpleNamespace(
-        encode=lambda image: bytes(400),
-        decode_progressive=lambda data: [
-            SimpleNamespace(bytes_used=size, rung=rung, image=image)
-            for size, rung in ((100, 1), (400, 0))
-        ],
-        decode=lambda data: asked.append(len(data)) or image,
-    )
-    monkeypatch.setattr(ours, "diffcodec", stub)
-    codec = ours.DiffcodecPrefixes(cuts=1)
+def test_diffcodec_prefixes_are_even_cuts() -> None:
+    image = waves(48)
+    data = diffcodec.encode(image)
+    codec = ours.DiffcodecPrefixes(cuts=4)
     points = list(codec.points(image, codec.settings[0]))
-    assert [(p.setting, p.bytes, p.exact) for p in points] == [
-        ("rung 1", 100, False),
-        ("whole file", 400, True),
-        ("rung 1 cut 1", 200, False),
-    ]
-    assert asked == [200]
+    sizes = [int(len(data) * share) for share in (1 / 8, 1 / 4, 1 / 2, 3 / 4)]
+    assert [p.bytes for p in points][-5:] == [*sizes, len(data)]
+    assert [p.exact for p in points][-2:] == [False, True]
+    for point in points:
+        assert point.image.tobytes() == diffcodec.decode(data[: point.bytes]).tobytes()
+
+
+def test_ladders_are_compared_at_equal_quality(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench import ladder
+
+    monkeypatch.setattr(ladder, "LADDERS", {"white": {}, "later": {1: 1}})
+    outcome = bench("ladder", "--data", data, "--limit", 1, "--jobs", 1, "--out", tmp_path)
+    assert outcome.exit_code == 0, outcome.output
+    first, second = (line.split("|") for line in outcome.output.splitlines()[2:4])
+    assert first[1].strip() == "white"
+    assert {cell.strip() for cell in first[2:-1]} <= {"+0.0 %", "-"}
+    assert second[1].strip() == "later"
+    assert second[2:] != first[2:]
 
 
 def test_embedded_jpeg2000_is_one_file_that_grows_to_lossless() -> None:
@@ -485,7 +491,7 @@ def test_a_constant_image_goes_through_everything(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for arguments in (
         ("lossless", "--jobs", 1),
-        ("rd", "--jobs", 1, "--cuts", 0),
+        ("rd", "--jobs", 1),
         ("progressive", "--jobs", 1),
         ("speed", "--runs", 1, "--codec", "PNG"),
         ("speed", "--runs", 1, "--codec", "PNG", "--sizes", "0.0001,0.0002"),

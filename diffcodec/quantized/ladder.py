@@ -7,7 +7,7 @@ bands or colours can come later than that, as the eye prefers (design, section 5
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,26 +102,33 @@ class Ladder:
         return row, step.level - 1
 
 
-def white(later: Mapping[int, int] | None = None) -> Ladder:
-    """The ladder of white error, but for levels that come later.
+def white(later: Mapping[int, int | Sequence[int]] | None = None) -> Ladder:
+    """The ladder of white error, but for what comes later.
 
-    Args: for some levels, by how many rungs. A level that is late is served by the rows of the
-    rungs at which it has the same cells else.
+    Args:
+        later: for some levels, by how many rungs: one number, or one for each of the CHANNELS. A
+            level is served by the rows of the rungs at which its first channel has the same cells
+            else.
     """
-    late = later or {}
+    late = dict.fromkeys(range(1, LOW + 1), (0,) * CHANNELS)
+    for level, delay in (later or {}).items():
+        late[level] = (delay,) * CHANNELS if isinstance(delay, int) else tuple(delay)
     rungs = torch.arange(FINISH, FINISH + HEIGHT)[:, None]
 
-    def table(norms: list[float], delay: int = 0) -> Tensor:
-        planes = (rungs - torch.tensor([round(math.log2(norm)) for norm in norms])) + delay
+    def table(norms: list[float], delays: Sequence[int]) -> Tensor:
+        offsets = [
+            round(math.log2(norm)) - delay for norm, delay in zip(norms, delays, strict=True)
+        ]
+        planes = rungs - torch.tensor(offsets)
         planes[0] = 0
         return planes.clamp(min=0).to(torch.int8)
 
     details = [
-        table([c * norm for c in _COLOUR_NORMS for norm in (side, side, diagonal)], late.get(n, 0))
+        table([c * norm for c in _COLOUR_NORMS for norm in (side, side, diagonal)], late[n])
         for n, (side, diagonal) in enumerate(_DETAIL_NORMS, 1)
     ]
-    low = [table([c * norm for c in _COLOUR_NORMS]) for norm in _LOW_NORMS]
-    delays = torch.tensor([late.get(level, 0) for level in range(1, LOW + 1)])
+    low = [table([c * norm for c in _COLOUR_NORMS], (0, 0, 0)) for norm in _LOW_NORMS]
+    delays = torch.tensor([late[level][0] for level in range(1, LOW + 1)])
     rows = (rungs + delays).clamp(LAST_RUNG, HIGHEST_TRAINED_RUNG) - FINISH
     rows[0] = 0
     return Ladder(torch.stack(details, 1), torch.stack(low, 1), rows.to(torch.int8))

@@ -6,10 +6,24 @@ import torch
 
 from diffcodec import __version__
 from diffcodec.errors import ModelError
+from diffcodec.exact import files
 from diffcodec.exact.files import ModelFile
+from diffcodec.quantized.ladder import Ladder
+from diffcodec.quantized.model import build
 from diffcodec.training.data import Crops, load_images
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.tasks import TASKS
+
+
+def with_ladder(model: Path, out: Path, ladder: Ladder) -> None:
+    """Write a model file of the quantised process with another ladder, its networks as they are.
+
+    Raises ModelError if the model is unusable.
+    """
+    file = files.parse(files.read(model))
+    changed = ModelFile(file.config, file.card, {**file.tensors, **ladder.tensors()})
+    build(changed)
+    changed.write(out)
 
 
 @torch.no_grad()
