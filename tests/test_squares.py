@@ -16,7 +16,7 @@ from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import FINISH, LOW, TOP_RUNG
 from diffcodec.quantized.squares import SIDE
 from diffcodec.quantized.state import State
-from diffcodec.training.tasks import square_odds
+from diffcodec.training.chances import square_chances
 
 SHAPE = (TOP_RUNG, LOW, 3, squares.CONTEXTS)
 SIZES = st.tuples(st.integers(1, 3 * SIDE), st.integers(1, 3 * SIDE))
@@ -122,8 +122,8 @@ def test_nothing_is_coded_of_a_square_that_sleeps(sleeping, monkeypatch):
 
 
 def test_odds_are_counted():
-    awake = square_odds([torch.randint(0, 256, (3, 150, 150), dtype=torch.uint8)])
-    still = square_odds([calm(150, 150).to(torch.uint8)])
+    awake = square_chances([torch.randint(0, 256, (3, 150, 150), dtype=torch.uint8)])
+    still = square_chances([calm(150, 150).to(torch.uint8)])
     assert awake.shape == still.shape == SHAPE
     assert int(torch.minimum(awake, still).min()) > 0
     assert int(torch.maximum(awake, still).max()) < 1 << 16

@@ -23,6 +23,7 @@ from diffcodec.quantized.codec import walk
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.state import State
 from diffcodec.training import export, graphics, loop, train
+from diffcodec.training.chances import level_chances
 from diffcodec.training.data import (
     Crops,
     Draw,
@@ -38,7 +39,7 @@ from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.objective import gaussian_bits, step_bits
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.recipes import INTERPOLATED
-from diffcodec.training.tasks import TASKS, wake_odds
+from diffcodec.training.tasks import TASKS
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
 ALL = [*range(1, LEVELS + 1), LOW]
@@ -74,7 +75,7 @@ def test_the_objective_is_the_length_of_the_stream(monkeypatch, interpolated):
     crop = torch.from_numpy(pixels(64, 64))
     values = chain.analyse(crop[None], interpolated=interpolated)
     file = tiny.model_file(config, net, crop)
-    file.tensors["wake"] = wake_odds([crop], interpolated)
+    file.tensors["wake"] = level_chances([crop], interpolated)
     model = models.build(file)
 
     encoder, ends = RangeEncoder(), {}

@@ -101,12 +101,12 @@ def _level_bits(
     after: tuple[Tensor, Tensor],
 ) -> Tensor:
     """Bits of one level; `before` and `after` are its floors and planes."""
-    told = phase_features(*before, *after)
+    decoded = phase_features(*before, *after)
     trunk = net.trunk(features, index)
-    even = chain.checkerboard(*told.shape[-2:]).to(told.device) == 0
+    even = chain.checkerboard(*decoded.shape[-2:]).to(decoded.device) == 0
     conditionals = []
     for number, phase in enumerate(PHASES):
-        known = told[:, : phase.known]
+        known = decoded[:, : phase.known]
         if phase.parity:
             known = torch.cat((known[:, : 3 * phase.colour], known[:, phase.channels] * even), 1)
         conditionals.append(net.head(number, trunk, known if phase.known else None, index))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,7 +17,7 @@ from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
-from diffcodec.quantized import chain, model, squares
+from diffcodec.quantized import chain, model
 from diffcodec.quantized.denoising import Config as DenoiserConfig
 from diffcodec.quantized.denoising import output_units as denoiser_units
 from diffcodec.quantized.schedule import (
@@ -27,10 +26,9 @@ from diffcodec.quantized.schedule import (
     LAST_RUNG,
     LEVELS,
     LOW,
-    TOP_RUNG,
-    steps,
 )
 from diffcodec.training import denoising, networks, recipes
+from diffcodec.training.chances import level_chances, square_chances
 from diffcodec.training.data import Draw
 from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
 from diffcodec.training.integers import quantise, restore
@@ -140,10 +138,10 @@ class Codec:
         tensors = quantise(net, run, model.output_units) | {
             "cdf": table.values,
             "inverse_scales": table.inverse_scales,
-            "wake": wake_odds(list(crops) if self._mosaics else images, levels),
+            "wake": level_chances(list(crops) if self._mosaics else images, levels),
         }
         if self.config.squares:
-            tensors["squares"] = square_odds(images, levels)
+            tensors["squares"] = square_chances(images, levels)
         return to_json(self.config), tensors
 
     def restore(self, net: Experts, file: ModelFile) -> None:
@@ -314,61 +312,6 @@ def central_tiles(image: Tensor, side: int) -> Tensor:
     top, left = ((length // side - 4) // 2 * side for length in image.shape[1:])
     part = image[:, top : top + 4 * side, left : left + 4 * side]
     return part.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
-
-
-def wake_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
-    """For each rung and level the chance, in 2^-16, that a sleeping level wakes; int32.
-
-    Counted over images, with half an observation added on either side. `interpolated` as for
-    `chain.Geometry`.
-    """
-    asleep = torch.full((TOP_RUNG, LOW), 1.0)
-    woken = torch.full((TOP_RUNG, LOW), 0.5)
-    for image in tqdm(images, "counting", disable=None):
-        for level, values in chain.analyse(image[None], interpolated=interpolated).items():
-            levels = chain.Geometry(*image.shape[1:]).levels
-            for rung in range(TOP_RUNG - 1, FINISH - 1, -1):
-                asleep[rung, level - 1] += 1
-                if (values.abs() >> chain.plane_tensor(rung, level, levels)).any():
-                    woken[rung, level - 1] += 1
-                    break
-    return _chances(woken, asleep)
-
-
-def square_odds(images: list[Tensor], interpolated: int = 0) -> Tensor:
-    """For each rung, level, colour and case the chance, in 2^-16, that a sleeping square wakes.
-
-    int32 [TOP_RUNG, LOW, 3, squares.CONTEXTS]; counted as `wake_odds` counts.
-    """
-    asleep = torch.full((TOP_RUNG, LOW, 3, squares.CONTEXTS), 1.0)
-    woken = torch.full_like(asleep, 0.5)
-    for image in tqdm(images, "counting", disable=None):
-        peaks = {
-            level: F.max_pool2d(values.abs().float(), squares.SIDE, ceil_mode=True).int()
-            for level, values in chain.analyse(image[None], interpolated=interpolated).items()
-        }
-        geometry = chain.Geometry(*image.shape[1:])
-        awake = {level: torch.zeros_like(peak[0, ::3]).bool() for level, peak in peaks.items()}
-        for step in steps(geometry.levels):
-            level, before = step.level, awake[step.level]
-            planes = chain.plane_tensor(step.rung, level, geometry.levels)
-            awake[level] = now = (peaks[level] >> planes != 0)[0].unflatten(0, (3, 3)).any(1)
-            if not bool(now.any()):
-                continue  # the level sleeps, and its squares are not asked
-            coarser = geometry.coarser(level)
-            above = before if coarser is None else awake[coarser]
-            for colour, sleeping in enumerate(~before):
-                other = now[colour - 1] if colour else None
-                case = squares.contexts(before[colour], above[colour], other)
-                for counts, which in ((asleep, sleeping), (woken, sleeping & now[colour])):
-                    seen = torch.bincount(case[which], minlength=squares.CONTEXTS)
-                    counts[step.rung, level - 1, colour] += seen
-    return _chances(woken, asleep)
-
-
-def _chances(woken: Tensor, asleep: Tensor) -> Tensor:
-    """The share of those asleep that woke, int32 in 2^-16, neither never nor always."""
-    return (woken / asleep * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
 def trained_rungs(last: int = FINISH) -> range:
