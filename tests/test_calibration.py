@@ -73,7 +73,8 @@ def test_a_correction_does_not_depend_on_the_order_of_the_decisions(seed):
     order = np.random.default_rng(seed).permutation(300)
     for one, change in ((calibration, slice(None)), (again, order)):
         one.code(spy, (0, False), *first, prior=PRIOR)
-        one.code(spy, (0, False), *(part[change] for part in (kinds, probabilities, bits)))
+        reordered = (part[change] for part in (kinds, probabilities, bits))
+        one.code(spy, (0, False), *reordered, prior=PRIOR)
         if one is calibration:
             expected = spy.probabilities[order]
     assert np.array_equal(spy.probabilities, expected)

@@ -557,3 +557,13 @@ def test_training_runs_without_the_entropy_coder():
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_that_decodes_knows_of_training():
+    root = Path(diffcodec.__file__).parent
+    others = [
+        path for path in root.rglob("*.py") if "training" not in path.relative_to(root).as_posix()
+    ]
+    assert len(others) > 40
+    for path in others:
+        assert "diffcodec.training" not in path.read_text(), path
