@@ -35,9 +35,10 @@ from diffcodec.training.data import (
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.objective import gaussian_bits, step_bits
+from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.recipes import PHOTO_PROCESS
-from diffcodec.training.tasks import TASKS, block_odds, level_odds
+from diffcodec.training.tasks import TASKS
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
 ALL = [*range(1, LEVELS + 1), LOW]
@@ -572,3 +573,13 @@ def test_training_runs_without_the_entropy_coder():
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_that_decodes_knows_of_training():
+    root = Path(diffcodec.__file__).parent
+    others = [
+        path for path in root.rglob("*.py") if "training" not in path.relative_to(root).as_posix()
+    ]
+    assert len(others) > 40
+    for path in others:
+        assert "diffcodec.training" not in path.read_text(), path

@@ -22,24 +22,25 @@ Significand = Annotated[int, (8, 24)]
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """What a model file tells of a configuration: its fields and the name of its process."""
+    """A configuration as it stands in a model file: its fields and the name of its process."""
     return {"process": config.PROCESS, **asdict(config)}
 
 
-def from_json(kind: type[T], told: dict[str, Any]) -> T:
+def from_json(kind: type[T], config: dict[str, Any]) -> T:
     """Read a configuration of this kind.
 
     Args:
         kind: a dataclass; its `PROCESS` names the forward process that it belongs to.
-        told: what `to_json` gave.
+        config: what `to_json` gave.
 
     Raises ModelError if it is of another process, or a field is missing, unknown or out of range.
     """
     process = kind.PROCESS  # type: ignore[attr-defined]
-    if told.get("process") != process:
-        raise ModelError(f"The model file is of the process {told.get('process')}, not {process}.")
-    fields_alone = {name: value for name, value in told.items() if name != "process"}
-    result: T = _read(kind, fields_alone, "configuration")
+    if config.get("process") != process:
+        other = config.get("process")
+        raise ModelError(f"The model file is of the process {other}, not {process}.")
+    own = {name: value for name, value in config.items() if name != "process"}
+    result: T = _read(kind, own, "configuration")
     return result
 
 

@@ -1,6 +1,6 @@
 """Model files: their form, their checks, and which one a .dfc file needs.
 
-A model file is a safetensors file. Its metadata hold three texts: `config`, JSON that tells the
+A model file is a safetensors file. Its metadata hold three texts: `config`, JSON of the
 forward process and the shape of everything; `card`, JSON for readers, which decides nothing; and
 `digest`, over configuration and tensors. The first bytes of the digest are the model's id.
 """
@@ -98,9 +98,9 @@ def parse(content: bytes) -> ModelFile:
     """What the bytes of a model file say. Raises ModelError if they are damaged."""
     try:
         metadata = _metadata(content)
-        told, card = json.loads(metadata["config"]), json.loads(metadata["card"])
-        file = ModelFile(told, card, load(content))
-        if not isinstance(told, dict) or not isinstance(card, dict):
+        config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
+        file = ModelFile(config, card, load(content))
+        if not isinstance(config, dict) or not isinstance(card, dict):
             raise TypeError
         whole = file.digest() == metadata["digest"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -237,7 +237,7 @@ def exact_layers(
 
     Args:
         layers: which there are.
-        tensors: as `tensor_shapes` tells.
+        tensors: as in `tensor_shapes`.
         significand: bits of the activations, one of SIGNIFICANDS.
         limit: largest magnitude of the network's outputs.
 

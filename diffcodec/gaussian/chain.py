@@ -44,7 +44,7 @@ V_LIMIT = 6 * V_UNITS
 
 @dataclass(frozen=True)
 class Config:
-    """What the file of a model of the Gaussian process tells beside its tensors.
+    """The configuration of a model of the Gaussian process.
 
     Attributes:
         network: the shape of the network.

@@ -37,7 +37,7 @@ LIMIT = 4 * UNITS_PER_CELL
 
 @dataclass(frozen=True)
 class Config:
-    """What the denoiser's file tells beside its tensors: shape, and bits of the activations."""
+    """The configuration of the denoiser: its shape, and bits of the activations."""
 
     PROCESS: ClassVar = "denoiser"
 

@@ -44,7 +44,7 @@ MEAN_LIMIT = 4 * MEAN_UNITS
 
 @dataclass(frozen=True)
 class Config:
-    """What the file of a model of the quantised process tells beside its tensors.
+    """The configuration of a model of the quantised process.
 
     Attributes:
         network: the shape of the networks.

@@ -45,6 +45,9 @@ MILESTONE_BITS = 0.045
 _LEAST_ERROR = 0.02
 """Levels are spaced as if the network's error of eps were never less."""
 
+_SMOOTHNESS = 1e-6
+"""What a squared difference of neighbouring knots counts against a squared error of the fit."""
+
 
 class DenoisingNetwork(nn.Module):
     """z [N, 3, H, W] and log-SNRs [N] to predictions [N, 3 or 6, H, W].
@@ -80,20 +83,16 @@ class DenoisingNetwork(nn.Module):
     def untabulate(self, table: NoiseNetwork, log_snrs: Tensor) -> None:
         """Take weights and tables from a network for fixed levels [T], in place.
 
-        The knots between which these levels lie are a least squares fit; others are as the
-        nearest of those.
+        The knots are a least squares fit; what the levels leave open about them is as level as
+        it can be.
         """
-        where = positions(log_snrs.double())
-        design = interpolated(torch.eye(KNOTS, dtype=torch.float64), where)
-        met = design.any(0).nonzero()[:, 0]
-        nearest = torch.arange(KNOTS).clamp(int(met[0]), int(met[-1]))
-        solve = torch.linalg.pinv(design[:, met])
+        identity = torch.eye(KNOTS, dtype=torch.float64)
+        design, slopes = interpolated(identity, positions(log_snrs.double())), identity.diff(dim=0)
+        normal_matrix = design.T @ design + _SMOOTHNESS * slopes.T @ slopes
+        solve = torch.linalg.solve(normal_matrix, design.T)
         for name, value in table.state_dict().items():
-            if ".rung_" in name:
-                fitted = torch.zeros((KNOTS, value.shape[1]), dtype=torch.float64)
-                fitted[met] = solve @ value.double()
-                value = fitted[nearest].float()
-            self.net.get_parameter(name).copy_(value)
+            knots = (solve @ value.double()).float() if ".rung_" in name else value
+            self.net.get_parameter(name).copy_(knots)
 
 
 def positions(log_snr: Tensor) -> Tensor:

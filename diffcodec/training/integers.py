@@ -1,4 +1,4 @@
-"""From a trained float network to the integer tensors of its exact twin, and back."""
+"""From a trained float network to the integer tensors of the exact one, and back."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ _SAMPLES = 1 << 16  # from which the quantile is taken
 def quantise(
     net: nn.Module, run: Callable[[], None], output_units: OutputUnits
 ) -> dict[str, Tensor]:
-    """Integer tensors of every FilmConv of a network, as `exact.networks.tensor_shapes` tells.
+    """Integer tensors of every FilmConv of a network, as in `exact.networks.tensor_shapes`.
 
     Args:
         net: the trained network.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,7 +17,7 @@ from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
-from diffcodec.quantized import model, significance
+from diffcodec.quantized import model
 from diffcodec.quantized.denoising import Config as DenoiserConfig
 from diffcodec.quantized.denoising import output_units as denoiser_units
 from diffcodec.quantized.pyramid import Process
@@ -28,7 +27,6 @@ from diffcodec.quantized.schedule import (
     LAST_RUNG,
     LEVELS,
     LOW,
-    TOP_RUNG,
 )
 from diffcodec.training import denoising, networks, recipes
 from diffcodec.training.data import Draw
@@ -36,6 +34,7 @@ from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import Experts
 from diffcodec.training.objective import step_bits, step_loss
+from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL, THUMBNAIL_PROCESS, Recipe
 from diffcodec.training.times import ImportanceTimes
 
@@ -318,61 +317,6 @@ def central_tiles(image: Tensor, side: int) -> Tensor:
     top, left = ((length // side - 4) // 2 * side for length in image.shape[1:])
     part = image[:, top : top + 4 * side, left : left + 4 * side]
     return part.unfold(1, side, side).unfold(2, side, side).flatten(1, 2).transpose(0, 1)
-
-
-def level_odds(process: Process, images: list[Tensor]) -> Tensor:
-    """For each rung and level the probability that a level which is all zero leaves zero.
-
-    In 2^-16, int32 [TOP_RUNG, LOW]; counted over images uint8 [3, H, W], with half an observation
-    added on either side.
-    """
-    zero = torch.full((TOP_RUNG, LOW), 1.0)
-    left = torch.full((TOP_RUNG, LOW), 0.5)
-    for image in tqdm(images, "counting", disable=None):
-        pyramid = process.pyramid(*image.shape[-2:])
-        for level, values in pyramid.analyse(image[None]).items():
-            for rung in range(TOP_RUNG - 1, FINISH - 1, -1):
-                zero[rung, level - 1] += 1
-                if (values.abs() >> pyramid.planes(rung, level)).any():
-                    left[rung, level - 1] += 1
-                    break
-    return _odds(left, zero)
-
-
-def block_odds(process: Process, images: list[Tensor]) -> Tensor:
-    """For each rung, level, colour and case the probability that a block leaves zero.
-
-    In 2^-16, int32 [TOP_RUNG, LOW, 3, significance.CONTEXTS]; counted as `level_odds` counts.
-    """
-    zero = torch.full((TOP_RUNG, LOW, 3, significance.CONTEXTS), 1.0)
-    left = torch.full_like(zero, 0.5)
-    for image in tqdm(images, "counting", disable=None):
-        pyramid = process.pyramid(*image.shape[-2:])
-        peaks = {
-            level: F.max_pool2d(values.abs().float(), significance.SIDE, ceil_mode=True).int()
-            for level, values in pyramid.analyse(image[None]).items()
-        }
-        known = {level: torch.zeros_like(peak[0, ::3]).bool() for level, peak in peaks.items()}
-        for step in pyramid.steps:
-            level, before = step.level, known[step.level]
-            planes = pyramid.planes(step.rung, level)
-            known[level] = now = (peaks[level] >> planes != 0)[0].unflatten(0, (3, 3)).any(1)
-            if not bool(now.any()):
-                continue  # the level is all zero, and nothing is coded of its blocks
-            coarser = pyramid.coarser(level)
-            above = before if coarser is None else known[coarser]
-            for colour, rest in enumerate(~before):
-                other = now[colour - 1] if colour else None
-                case = significance.contexts(before[colour], above[colour], other)
-                for counts, which in ((zero, rest), (left, rest & now[colour])):
-                    seen = torch.bincount(case[which], minlength=significance.CONTEXTS)
-                    counts[step.rung, level - 1, colour] += seen
-    return _odds(left, zero)
-
-
-def _odds(left: Tensor, zero: Tensor) -> Tensor:
-    """The share of those that were zero which left it, int32 in 2^-16, neither none nor all."""
-    return (left / zero * (1 << 16)).round().clamp(1, (1 << 16) - 1).to(torch.int32)
 
 
 def trained_rungs(last: int = FINISH) -> range:
