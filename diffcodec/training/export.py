@@ -36,7 +36,7 @@ def export(
         checkpoint: as `train` writes it.
         out: the model file.
         calibration: pictures (of the training set) that set the ranges of the activations and
-            the odds that levels and squares become significant.
+            the odds that levels and blocks become significant.
         validation: pictures on which the card shall tell the float network's figures.
 
     Raises ModelError if the checkpoint is unusable or breaks the accumulator bound.
