@@ -680,7 +680,8 @@ def test_train_passes_its_budget_on(training):
     options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--task", "denoiser"]
     assert run("train", "photos", "model.pt", *options).exit_code == 0
     paths = (Path("photos"), Path("model.pt"))
-    none = {"minutes": None, "steps": None, "validation": None, "device": None}
+    names = ("minutes", "steps", "validation", "start", "device")
+    none = dict.fromkeys(names)
     assert training == [
         ("train", paths, none | {"task": "codec", "minutes": 1.5}),
         (

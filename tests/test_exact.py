@@ -311,13 +311,13 @@ def test_each_step_has_a_range_of_its_own():
     assert bool(torch.isfinite(widest).all())  # also of the step that was not met
 
 
-def test_wake_and_embeddings_have_a_row_for_every_step():
+def test_odds_and_embeddings_have_a_row_for_every_step():
     model = models.load(models.PHOTO)
     rows = [expert.stem.bias.shape[:2] for expert in model.network.experts]
     assert sum(rungs for rungs, _ in rows) == RUNGS
     assert {levels for _, levels in rows} == {LOW}
-    assert int(model.wake.min()) > 0
-    assert int(model.wake.max()) < 1 << 16
+    assert int(model.level_odds.min()) > 0
+    assert int(model.level_odds.max()) < 1 << 16
     assert denoising.row(HIGHEST_TRAINED_RUNG) == denoising.load().stem.bias.shape[0] - 1
 
 

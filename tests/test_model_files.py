@@ -171,7 +171,7 @@ def test_an_unknown_tensor_is_refused(file):
     refused(file, "unknown", "more")
 
 
-def test_floats_that_are_not_finite_and_impossible_chances_are_refused(file):
+def test_floats_that_are_not_finite_and_impossible_odds_are_refused(file):
     file.tensors["experts.0.up.multiplier"][0, 0, 0] = torch.inf
     refused(file, "finite")
     file.tensors["experts.0.up.multiplier"][0, 0, 0] = 0.0
