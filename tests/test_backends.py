@@ -18,7 +18,7 @@ from diffcodec.exact.layers import SIGNIFICANDS, check_bound
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-HELD = pytest.mark.parametrize("held", SIGNIFICANDS.values())
+DTYPES = pytest.mark.parametrize("dtype", SIGNIFICANDS.values())
 BACKENDS = [
     pair
     for pair in product(SIGNIFICANDS.values(), (torch.bfloat16, torch.float32, STRICT))
@@ -34,35 +34,35 @@ def anew():
     backends._chosen.cache_clear()
 
 
-@HELD
-def test_the_vectors_are_layers_that_a_model_may_have(held):
-    for vector in vectors(held):
+@DTYPES
+def test_the_vectors_are_layers_that_a_model_may_have(dtype):
+    for vector in vectors(dtype):
         check_bound(vector.weight, vector.bias[None, None])
         assert int(vector.weight.abs().max()) <= 127
         for part in (vector.x, vector.weight, vector.bias):
-            assert torch.equal(part.to(held).long(), part)
+            assert torch.equal(part.to(dtype).long(), part)
 
 
-@HELD
-def test_the_vectors_know_their_sums(held):
-    for vector in vectors(held):
+@DTYPES
+def test_the_vectors_know_their_sums(dtype):
+    for vector in vectors(dtype):
         matrix = vector.weight.flatten(1).numpy()
         for place in (0, 17, -1):
             expected = np.sum(vector.rows[place].numpy() * matrix, 1) + vector.bias.numpy()
             assert np.array_equal(vector.sums[place].numpy(), expected)
 
 
-@HELD
-def test_the_vectors_reach_the_bound_and_come_back(held):
-    for vector in vectors(held):
+@DTYPES
+def test_the_vectors_reach_the_bound_and_come_back(dtype):
+    for vector in vectors(dtype):
         reached, left = vector.sums[:, ::2].abs(), vector.sums[:, 1::2].abs()
         assert ACCUMULATOR_LIMIT * 0.95 < int(reached.max()) < ACCUMULATOR_LIMIT
         assert int(left.median()) < 1 << 9
 
 
-@pytest.mark.parametrize(("held", "operands"), BACKENDS)
-def test_a_backend_passes(held, operands):
-    assert conformance(CPU, held, operands) is not None
+@pytest.mark.parametrize(("dtype", "operands"), BACKENDS)
+def test_a_backend_passes(dtype, operands):
+    assert conformance(CPU, dtype, operands) is not None
 
 
 def test_a_type_that_holds_less_than_the_activations_fails():
@@ -70,9 +70,9 @@ def test_a_type_that_holds_less_than_the_activations_fails():
     assert conformance(CPU, torch.float32, torch.float16) is None
 
 
-@HELD
+@DTYPES
 @pytest.mark.parametrize("rows", [False, True])
-def test_a_unit_too_much_in_one_sum_fails(held, rows, monkeypatch):
+def test_a_unit_too_much_in_one_sum_fails(dtype, rows, monkeypatch):
     def wrong(x, weight, *rest, **options):
         y = exact_sums(x, weight, *rest, **options)
         if (weight.ndim == 2) == rows:
@@ -81,11 +81,11 @@ def test_a_unit_too_much_in_one_sum_fails(held, rows, monkeypatch):
 
     exact_sums = backends.sums
     monkeypatch.setattr(backends, "sums", wrong)
-    assert conformance(CPU, held, torch.float32) is None
+    assert conformance(CPU, dtype, torch.float32) is None
 
 
-@HELD
-def test_sums_in_half_precision_fail(held, monkeypatch):
+@DTYPES
+def test_sums_in_half_precision_fail(dtype, monkeypatch):
     def sums(x, weight, bias, operands, *, stride=1, padding=0):
         half = exact_sums(
             x, weight / 256, bias / 256, torch.float32, stride=stride, padding=padding
@@ -94,17 +94,17 @@ def test_sums_in_half_precision_fail(held, monkeypatch):
 
     exact_sums = backends.sums
     monkeypatch.setattr(backends, "sums", sums)
-    assert conformance(CPU, held, torch.float32) is None
+    assert conformance(CPU, dtype, torch.float32) is None
 
 
-@HELD
-def test_without_others_that_pass_the_strict_one_serves(held, anew, monkeypatch):
+@DTYPES
+def test_without_others_that_pass_the_strict_one_serves(dtype, anew, monkeypatch):
     monkeypatch.setattr(
-        backends, "conformance", lambda device, held, operands: 1.0 if operands == STRICT else None
+        backends, "conformance", lambda device, dtype, operands: 1.0 if operands == STRICT else None
     )
-    assert backends.operands(CPU, held) == STRICT
+    assert backends.operands(CPU, dtype) == STRICT
     with exactly():
-        assert backends.operands(CPU, held) == STRICT
+        assert backends.operands(CPU, dtype) == STRICT
 
 
 def test_an_emulated_type_does_not_serve(anew, monkeypatch):

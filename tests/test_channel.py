@@ -1,4 +1,4 @@
-"""Reverse channel coding: what is conveyed, what it costs, and that both sides agree."""
+"""Reverse channel coding: what is sent, what it costs, and that both sides agree."""
 
 import math
 
@@ -159,7 +159,7 @@ def test_a_prefix_decodes_to_its_milestone(coded, step):
     assert shorter[-1].row == ends[step - 1][0]
 
 
-def test_what_is_conveyed_is_a_sample_of_the_process(coded):
+def test_what_is_sent_is_a_sample_of_the_process(coded):
     chain, tiles, _, _ = coded
     noise = torch.cat(
         [(t.z - chain.alpha[0] * to_data(t.pixels).double()).flatten() for t in tiles]

@@ -138,7 +138,7 @@ def layer(
     inputs=5,
     made=7,
     limit=511,
-    held=torch.float32,
+    dtype=torch.float32,
 ):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randint(-127, 128, (made, inputs, kernel, kernel), generator=generator)
@@ -153,7 +153,7 @@ def layer(
         relu=relu,
         rows=rows,
         limit=limit,
-        held=held,
+        dtype=dtype,
     )
     return exact, weight, bias[2, 1], multiplier[2, 1].numpy(), x
 
@@ -167,41 +167,43 @@ def requantised(sums, multiplier, low, high):
 @pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (1, 1), (2, 2)])
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("inputs", [5, 32, 33])
-@pytest.mark.parametrize("held", SIGNIFICANDS.values())
+@pytest.mark.parametrize("dtype", SIGNIFICANDS.values())
 @pytest.mark.parametrize("operands", [None, torch.float32, torch.float64])
-def test_a_convolution_is_an_integer_one(stride, kernel, relu, inputs, held, operands, monkeypatch):
+def test_a_convolution_is_an_integer_one(
+    stride, kernel, relu, inputs, dtype, operands, monkeypatch
+):
     """Whatever multiplies; None is the type of the activations."""
-    monkeypatch.setattr(backends, "operands", lambda *_: operands or held)
+    monkeypatch.setattr(backends, "operands", lambda *_: operands or dtype)
     exact, weight, bias, multiplier, x = layer(
-        4, stride=stride, kernel=kernel, relu=relu, inputs=inputs, made=32, held=held
+        4, stride=stride, kernel=kernel, relu=relu, inputs=inputs, made=32, dtype=dtype
     )
     got = exact(x.float(), (2, 1))
-    x, bias = (part.to(held).long() for part in (x, bias))
+    x, bias = (part.to(dtype).long() for part in (x, bias))
     pad = kernel // 2 if stride == 1 else 0
     padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
     patches = padded.unfold(2, kernel, stride).unfold(3, kernel, stride)
     sums = (patches[:, None] * weight[:, :, None, None]).sum((2, 5, 6)) + bias[:, None, None]
     assert int(sums.abs().max()) < ACCUMULATOR_LIMIT
-    products = sums.to(held) * torch.tensor(multiplier)[:, None, None].to(held)
-    limit = 512 if held == torch.bfloat16 else 511
+    products = sums.to(dtype) * torch.tensor(multiplier)[:, None, None].to(dtype)
+    limit = 512 if dtype == torch.bfloat16 else 511
     expected = products.float().round().clamp(0 if relu else -limit, limit)
     assert torch.equal(got.float(), expected)
     assert len(expected.unique()) > 50
 
 
-@pytest.mark.parametrize("held", SIGNIFICANDS.values())
+@pytest.mark.parametrize("dtype", SIGNIFICANDS.values())
 @pytest.mark.parametrize("operands", [None, torch.float32, torch.float64])
-def test_a_layer_of_rows_is_the_convolution_at_places(held, operands, monkeypatch):
+def test_a_layer_of_rows_is_the_convolution_at_places(dtype, operands, monkeypatch):
     """Whatever multiplies; None is the type of the activations."""
-    monkeypatch.setattr(backends, "operands", lambda *_: operands or held)
-    exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700, held=held)
+    monkeypatch.setattr(backends, "operands", lambda *_: operands or dtype)
+    exact, weight, bias, multiplier, x = layer(5, rows=True, limit=700, dtype=dtype)
     neighbours = x[0].unfold(1, 3, 1).unfold(2, 3, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
     rows = neighbours.permute(0, 2, 3, 1).flatten(1)  # the channels of a neighbour stand together
     got = exact(rows.to(torch.int16), (2, 1))
     assert got.dtype == torch.float32
-    neighbours, bias = (part.to(held).long() for part in (neighbours, bias))
+    neighbours, bias = (part.to(dtype).long() for part in (neighbours, bias))
     sums = (weight * neighbours[:, None]).sum((2, 3, 4)) + bias
-    expected = requantised(sums.to(held).long(), multiplier, -700, 700)
+    expected = requantised(sums.to(dtype).long(), multiplier, -700, 700)
     assert np.array_equal(got.numpy(), expected)
     assert len(np.unique(expected)) > 50
 

@@ -57,7 +57,7 @@ def exactly(threads: int | None = None) -> Iterator[None]:
     of the process. Inside another call nothing changes.
 
     Args:
-        threads: None for as many as PyTorch has been told to use, but no more than there are
+        threads: None for as many as PyTorch is set to use, but no more than there are
             processors for this process. A forked process computes with one in any case.
 
     Raises ValueError if `threads` is less than 1.
@@ -189,15 +189,15 @@ def sums(
     return F.conv2d(x, weight, bias, stride, padding)
 
 
-def operands(device: torch.device, held: torch.dtype) -> torch.dtype:
-    """The type of operands that serves for activations of type `held` on a device.
+def operands(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The type of operands that serves for activations of type `dtype` on a device.
 
     It is chosen at its first use in a process, and again under other settings of PyTorch.
     Raises ModelError if no type gives exact sums.
     """
     if _here.choices is None:
-        return _chosen(device.type, held, _settings())
-    key = device.type, held
+        return _chosen(device.type, dtype, _settings())
+    key = device.type, dtype
     if key not in _here.choices:
         _here.choices[key] = _chosen(*key, _settings())
     return _here.choices[key]
@@ -210,17 +210,17 @@ def _settings() -> tuple[object, ...]:
 
 
 @cache
-def _chosen(kind: str, held: torch.dtype, _: tuple[object, ...]) -> torch.dtype:
+def _chosen(kind: str, dtype: torch.dtype, _: tuple[object, ...]) -> torch.dtype:
     """What `operands` returns, under the present settings."""
     # A type with a shorter significand does not hold the activations.
-    fast = [o for o in _FAST.get(kind, ()) if torch.finfo(o).eps <= torch.finfo(held).eps]
+    fast = [o for o in _FAST.get(kind, ()) if torch.finfo(o).eps <= torch.finfo(dtype).eps]
     device = torch.device(kind)
-    tried = {operands: conformance(device, held, operands) for operands in fast}
+    tried = {operands: conformance(device, dtype, operands) for operands in fast}
     seconds = {operands: taken for operands, taken in tried.items() if taken is not None}
     for operands, taken in seconds.items():
         if taken < _EMULATED * min(seconds.values()):
             return operands
-    if conformance(device, held, STRICT) is None:
+    if conformance(device, dtype, STRICT) is None:
         raise ModelError(f"Sums of integers are not exact on this machine's {kind.upper()}.")
     return STRICT
 
@@ -251,19 +251,19 @@ class Vector:
 
 
 @cache
-def vectors(held: torch.dtype) -> list[Vector]:
+def vectors(dtype: torch.dtype) -> list[Vector]:
     """Layers of every kind that there is, with sums up to the bound, for activations of a type.
 
     Half of the outputs add up to just below ACCUMULATOR_LIMIT; the others do so half way, and
     then subtract all but a few units.
     """
-    return [_vector(held, *shape) for shape in ((3, 1), (2, 2), (1, 1))]
+    return [_vector(dtype, *shape) for shape in ((3, 1), (2, 2), (1, 1))]
 
 
-def _vector(held: torch.dtype, kernel: int, stride: int) -> Vector:
+def _vector(dtype: torch.dtype, kernel: int, stride: int) -> Vector:
     random = np.random.Generator(np.random.PCG64(kernel))
     outputs, half, side = 64, 32, 16
-    coarse = torch.finfo(held).eps > torch.finfo(torch.float32).eps
+    coarse = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
     largest, unit = (512, 2) if coarse else (511, 1)
     sign = random.choice([-1, 1], 2 * half)[:, None, None]
     room = ACCUMULATOR_LIMIT // (2 * half * kernel**2 * largest)
@@ -294,26 +294,26 @@ def _vector(held: torch.dtype, kernel: int, stride: int) -> Vector:
     )
 
 
-def conformance(device: torch.device, held: torch.dtype, operands: torch.dtype) -> float | None:
-    """Whether `operands` pass the conformance vectors of activations of type `held` on a device.
+def conformance(device: torch.device, dtype: torch.dtype, operands: torch.dtype) -> float | None:
+    """Whether `operands` pass the conformance vectors of activations of type `dtype` on a device.
 
     Returns the seconds that they take there; None if a sum is wrong or cannot be computed.
     """
     seconds = 0.0
-    for vector in vectors(held):
+    for vector in vectors(dtype):
         x, weight, bias, rows = (
-            part.to(device, held) for part in (vector.x, vector.weight, vector.bias, vector.rows)
+            part.to(device, dtype) for part in (vector.x, vector.weight, vector.bias, vector.rows)
         )
         x, weight = (part.contiguous(memory_format=torch.channels_last) for part in (x, weight))
-        expected = vector.sums.to(held)
+        expected = vector.sums.to(dtype)
         runs = []
         try:
             for _ in range(_RUNS):
                 start = time.perf_counter()
                 made = sums(x, weight, bias, operands, stride=vector.stride, padding=vector.padding)
-                found = made[0].flatten(1).T.to("cpu", held)
+                found = made[0].flatten(1).T.to("cpu", dtype)
                 runs.append(time.perf_counter() - start)
-            of_rows = sums(rows, weight.flatten(1), bias, operands).to("cpu", held)
+            of_rows = sums(rows, weight.flatten(1), bias, operands).to("cpu", dtype)
         except RuntimeError:  # no kernel for it here
             return None
         if not (torch.equal(found, expected) and torch.equal(of_rows, expected)):

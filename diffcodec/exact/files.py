@@ -134,9 +134,9 @@ def find(wanted: bytes) -> Path:
     )
 
 
-def check(made_with: bytes, held: bytes, path: Path) -> None:
+def check(made_with: bytes, found: bytes, path: Path) -> None:
     """Raise ModelError unless a model file that the user names is the one a file was made with."""
-    if held != made_with:
+    if found != made_with:
         raise ModelError(
-            f"The file was made with the model {made_with.hex()}, but {path} holds {held.hex()}."
+            f"The file was made with the model {made_with.hex()}, but {path} holds {found.hex()}."
         )

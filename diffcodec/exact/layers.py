@@ -49,7 +49,7 @@ class ExactConv(nn.Module):
         relu: whether negative outputs become zero.
         rows: whether it works on rows.
         limit: largest magnitude of an output.
-        held: the type of the activations, one of SIGNIFICANDS.
+        dtype: the type of the activations, one of SIGNIFICANDS.
 
     Raises ModelError if some input could drive an accumulator to 2^24.
     """
@@ -68,20 +68,20 @@ class ExactConv(nn.Module):
         relu: bool,
         rows: bool,
         limit: int,
-        held: torch.dtype = torch.float32,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        bias = bias.to(held)
+        bias = bias.to(dtype)
         check_bound(weight, bias)
-        packed = weight.to(held).contiguous(memory_format=torch.channels_last)
+        packed = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.rows = rows
         self.register_buffer("weight", packed.permute(0, 2, 3, 1).flatten(1) if rows else packed)
         self.register_buffer("bias", bias)
-        multiplier = multiplier if rows else multiplier.to(held)[..., None, None]
+        multiplier = multiplier if rows else multiplier.to(dtype)[..., None, None]
         self.register_buffer("multiplier", multiplier)
         self.stride, self.padding = stride, weight.shape[-1] // 2 if stride == 1 else 0
         self.low, self.high = 0 if relu else -limit, limit
-        self.held = held
+        self.dtype = dtype
 
     def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
         if isinstance(index, Tensor):
@@ -95,10 +95,10 @@ class ExactConv(nn.Module):
 
     def _sums(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The accumulators, rounded as activations are."""
-        x, operands = x.to(self.held), backends.operands(x.device, self.held)
+        x, operands = x.to(self.dtype), backends.operands(x.device, self.dtype)
         y = backends.sums(
             x, self.weight, bias, operands, stride=self.stride, padding=self.padding
-        ).to(self.held)
+        ).to(self.dtype)
         return y.float() if self.rows else y
 
 

@@ -252,7 +252,7 @@ def exact_layers(
             relu=layer.relu,
             rows=layer.rows,
             limit=limit if last else ACTIVATION_LIMIT,
-            held=torch.float32 if last else SIGNIFICANDS[significand],
+            dtype=torch.float32 if last else SIGNIFICANDS[significand],
         )
     return convs
 

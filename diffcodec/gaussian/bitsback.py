@@ -1,11 +1,11 @@
 """Lossless coding by bits-back: pictures on a stack, at the price of the chain's negative ELBO.
 
 The latents are drawn upwards, z_0 from q(z_0 | x) and then each z_t from q(z_t | z_s), by popping
-bits that are on the stack already; what a latent tells of the one below is pushed as soon as it
+bits that are on the stack already; what a latent says of the one below is pushed as soon as it
 is drawn. So the stack never lacks much more than one latent (Bit-Swap: Kingma, Abbeel and Ho,
 2019), and the pictures of a chain lend each other their bits (BB-ANS: Townsend et al., 2019).
 
-A latent is held as an integer number of bins. Their width is in proportion to the deviation of
+A latent is kept as an integer number of bins. Their width is in proportion to the deviation of
 the noise that the step to its level adds; what rounding adds to the variance, 1/12 of a bin
 squared, is taken off the Gaussians.
 """

@@ -1,6 +1,6 @@
 """Progressive lossy coding by reverse channel coding: samples of q at about their relative entropy.
 
-Each step conveys a sample of q(z_s | z_t, x) to a decoder that knows p(z_s | z_t) only (Ho et al.,
+Each step sends a sample of q(z_s | z_t, x) to a decoder that knows p(z_s | z_t) only (Ho et al.,
 2020, algorithms 3 and 4; Theis et al., 2022: DiffC). Both sides have the same endless list of
 samples of p. The encoder sends the number of one of them, chosen by the Poisson functional
 representation (Li and El Gamal, 2018; Theis and Ahmed, 2022: algorithm 1), which makes it a sample
@@ -81,7 +81,7 @@ def walk(chain: Chain, tiles: list["Tile"], coder: Coder) -> Iterator[int]:
             step = Step(chain, tile, row)
             blocks = tile.blocks(bits, serial)
             try:
-                tile.z = step.convey(blocks, serial, codebook, numbers, coder)
+                tile.z = step.send(blocks, serial, codebook, numbers, coder)
             except _Cut:
                 return
             tile.row, serial = row, serial + len(blocks)
@@ -140,7 +140,7 @@ class Step:
             target = q.mean(z, to_data(tile.pixels).double()).flatten()
             self.shift = (target - self.mean) / self.deviation
 
-    def convey(
+    def send(
         self,
         blocks: list[Tensor],
         serial: int,
@@ -260,14 +260,14 @@ class Numbers:
     def code(self, coder: Coder, number: int | None) -> int:
         """Pass a number through the coder; raises _Cut where its data end."""
         value = None if number is None else number + 1
-        told = None if number is None else exponent(number)
+        sent = None if number is None else exponent(number)
         first, width = 0, len(self._counts)
         while width > 1:
             width //= 2
             upper = self._counts[first + width : first + 2 * width].sum()
             whole = self._counts[first : first + 2 * width].sum()
             chance = quantise_probabilities(np.array([upper]), np.array([whole]))
-            truth = None if told is None else np.array([told - first >= width], np.int32)
+            truth = None if sent is None else np.array([sent - first >= width], np.int32)
             first += width * int(_code(coder, chance, truth)[0])
         self._counts[first] += _INCREMENT
         places = np.arange(first)[::-1]

@@ -84,7 +84,7 @@ class GaussianModel(nn.Module):
         return Prediction.of(self.kind, value, z, per_example(log_snr, z)), spread
 
     def reverse_variance(self, spread: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> Tensor:
-        """The variance of p(z_s | z_t), given what `forward` tells besides its prediction."""
+        """The variance of p(z_s | z_t), given what `forward` gives besides its prediction."""
         formula = calibrated_variance if self.variance == "calibrated" else interpolated_variance
         return formula(spread, log_snr_t, log_snr_s)
 

@@ -43,14 +43,14 @@ class Discretised:
 
         Raises CorruptError if one is not: nothing but a damaged stream leads there.
         """
-        told = symbols - self._window()
-        if told.min() < 0 or told.max() >> self.halvings:
+        offsets = symbols - self._window()
+        if offsets.min() < 0 or offsets.max() >> self.halvings:
             raise CorruptError("The stream is corrupt.")
         decisions: list[tuple[Bits, Probabilities]] = []
 
         def code(probabilities: Probabilities) -> Bits:
             place = self.halvings - 1 - len(decisions)
-            bits = (told >> place & 1).astype(np.int32)
+            bits = (offsets >> place & 1).astype(np.int32)
             decisions.append((bits, probabilities))
             return bits
 

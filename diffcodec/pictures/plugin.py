@@ -70,8 +70,8 @@ class DfcImageFile(ImageFile.ImageFile):
         reduction = min(self.width // max(1, size[0]), self.height // max(1, size[1]))
         if reduction < 2:
             return None
-        deeper = 8 if self.mode == "I;16" else 0
-        self._rung = FINE_RUNG + deeper + reduction.bit_length() - 1
+        extra_bits = 8 if self.mode == "I;16" else 0
+        self._rung = FINE_RUNG + extra_bits + reduction.bit_length() - 1
         return self.mode, (0, 0, *self.size)
 
     def load(self) -> Any:

@@ -79,18 +79,18 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
     Args: pixels int32 [3, H, W] of that depth; the last rung that all coefficients have completed.
     Returns: int32 [3, H, W]. What is finer or rougher than the network knows stays as it is.
     """
-    deeper = depth - DEPTH
-    if not LAST_RUNG <= rung - deeper <= HIGHEST_TRAINED_RUNG:
+    extra_bits = depth - DEPTH
+    if not LAST_RUNG <= rung - extra_bits <= HIGHEST_TRAINED_RUNG:
         return pixels
     height, width = pixels.shape[1:]
     padded = F.pad(pixels[None].float(), (0, width % 2, 0, height % 2), mode="replicate")
-    inputs = centred((padded / 2**deeper).floor()).to(torch.int16)
+    inputs = centred((padded / 2**extra_bits).floor()).to(torch.int16)
 
     network = load()
 
     def tile(rows: slice, columns: slice) -> Tensor:
         part = inputs[..., rows, columns].float().contiguous(memory_format=torch.channels_last)
-        return network(part, row(rung - deeper)).to(torch.int16)
+        return network(part, row(rung - extra_bits)).to(torch.int16)
 
     correction = in_tiles(tile, everywhere(*inputs.shape[2:])).movedim(-1, 0)
     corrected = padded + shuffled(correction[None].float(), rung) / UNITS_PER_CELL

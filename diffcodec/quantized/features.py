@@ -20,7 +20,7 @@ def step_features(
     floors: Tensor,
     planes: Tensor,
     finer: tuple[Tensor, Tensor] | None,
-    deeper: int = 0,
+    extra_bits: int = 0,
 ) -> Tensor:
     """Describe the state before a step; float32 integers [N, FEATURES, h, w] within LIMIT.
 
@@ -31,7 +31,7 @@ def step_features(
         planes: their planes, int32 [N, 9, 1, 1].
         finer: floors and planes of the next finer level, int32 [N, 9, h', w'] with h' <= 2h
             and w' <= 2w, and [N, 9, 1, 1]; None at the finest level.
-        deeper: bits of the samples beyond those of the pictures in training.
+        extra_bits: bits of the samples beyond those of the pictures in training.
 
     The channels are the low band at two amplitude scales (absolute, and against the mean of its
     eight neighbours in units of its error), the level's midpoints at two scales in units of the
@@ -39,7 +39,7 @@ def step_features(
     """
     midpoints = cells.double_midpoint(floors, planes)
     parts = [
-        low >> deeper,
+        low >> extra_bits,
         _local_detail(low) << 2 >> low_planes,
         midpoints << 5 >> planes,
         midpoints << 1 >> planes,
@@ -51,7 +51,7 @@ def step_features(
 def phase_features(
     floors: Tensor, planes: Tensor, refined: Tensor, refined_planes: Tensor
 ) -> Tensor:
-    """What earlier phases of the same step have told; float32 integers [N, C, h, w] within LIMIT.
+    """What earlier phases of the step have decoded; float32 integers [N, C, h, w] within LIMIT.
 
     Args: floors and planes before the step and after it, int32. Where nothing was refined yet
     `refined` and `refined_planes` equal `floors` and `planes`, and the feature is zero.

@@ -98,7 +98,7 @@ class Conditionals:
                 floors[..., rows, columns],
                 planes,
                 children,
-                step.deeper,
+                step.extra_bits,
             )
             features = features.contiguous(memory_format=torch.channels_last)
             trunk = self._network.trunk(features, self._index)

@@ -41,12 +41,12 @@ CHANNELS = 9
 class Step:
     """One reverse step: `rung` refines the coefficients of `level` (LOW: the low band).
 
-    `deeper` is how many bits the samples of the picture have beyond DEPTH.
+    `extra_bits` is how many bits the samples of the picture have beyond DEPTH.
     """
 
     rung: int
     level: int
-    deeper: int = 0
+    extra_bits: int = 0
 
     @property
     def rung_at_8_bits(self) -> int:
@@ -54,14 +54,14 @@ class Step:
 
         Below it there is none; there the finest rung stands in.
         """
-        return max(self.rung - self.deeper, LAST_RUNG) if self.rung > FINISH else FINISH
+        return max(self.rung - self.extra_bits, LAST_RUNG) if self.rung > FINISH else FINISH
 
 
 def steps(levels: int, depth: int = DEPTH) -> list[Step]:
     """All steps of the chain in the order of the stream: rungs downwards, levels coarse to fine."""
-    order, deeper = [LOW, *range(levels, 0, -1)], depth - DEPTH
-    rungs = range(TOP_RUNG + deeper - 1, FINISH - 1, -1)
-    return [Step(rung, level, deeper) for rung in rungs for level in order]
+    order, extra_bits = [LOW, *range(levels, 0, -1)], depth - DEPTH
+    rungs = range(TOP_RUNG + extra_bits - 1, FINISH - 1, -1)
+    return [Step(rung, level, extra_bits) for rung in rungs for level in order]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One level of a reversible interpolation, in two dimensions: prediction without an update.
 
-Of every square of four samples the low band keeps one as it is. The others are told as differences
+Of every square of four samples the low band keeps one as it is. The others are coded as differences
 from means of what lies around them, so that a difference has no noise but that of its samples:
 where noise is less than a step of the values, the update of a wavelet and its rounding cost a
 seventh of the bits and more.
