@@ -18,8 +18,9 @@ from diffcodec.quantized.corrections import Odds, PhaseErrors
 
 _ONE = 1 << PROBABILITY_BITS
 
-FIRST_SET, LARGEST_SET = 1 << 12, 1 << 19
-"""Coefficients that are coded before the first are learnt from; most in a later set."""
+FIRST_SET, LARGEST_SET = 1 << 12, 1 << 13
+"""Coefficients that are coded before the first are learnt from; most in a later set, of which a
+prefix may lack the signs."""
 
 CONTEXT_LIMIT = 511
 """Largest magnitude of what a phase lets later ones know."""
@@ -82,7 +83,7 @@ def code(
 
 
 def _sets(exists: NDArray[np.int32], *, learning: bool) -> Iterator[NDArray[np.int32]]:
-    """The first set, then ever longer ones; or large ones at once."""
+    """The first set, then longer ones; or large ones at once."""
     start, size = 0, FIRST_SET if learning else LARGEST_SET
     while start < len(exists):
         yield exists[start : start + size]
