@@ -21,6 +21,7 @@ CASES = {
     "rgba": (("RGBA", 8, 8, 8), {}),
     "mirrored": (("RGB", 8, -24, 17), {}),
     "larger": (("RGB", 8, 60, 49), {}),
+    "wide": (("RGB", 8, 1100, 40), {}),
     "exchanged": (("RGB", 8, 181, 2), {}),
     "calm": (("RGB", 8, 50, 150), {}),
     "deep": (("RGBA", 16, 11, 9), {}),
@@ -28,7 +29,9 @@ CASES = {
     "stored": (("LA", 8, 1, 3), {}),
     "lossy": (("RGB", 8, 24, 17), {"max_bytes": 120}),
 }
-"""Mode, depth and size (a negative width: the mirror image), and the options of each picture."""
+"""Mode, depth and size (a negative width: the mirror image), and the options of each picture.
+
+"wide" has more than one tile, and more than one set of coefficients in a phase."""
 
 SETS = {"bits-back": {}, "channel": {"bpp": 6.0}}
 """The methods of sets, and the options that they are encoded with."""

@@ -8,7 +8,7 @@ from PIL import Image
 import diffcodec
 from diffcodec import container
 from diffcodec.pictures.images import read_image, to_planes
-from diffcodec.quantized import model
+from diffcodec.quantized import coding, model, tiles
 
 cases = pytest.mark.parametrize("name", CASES)
 methods = pytest.mark.parametrize("method", SETS)
@@ -63,12 +63,20 @@ def test_the_lossy_file_keeps_its_limit():
     assert not header("lossy").lossless
 
 
+@pytest.mark.parametrize("constant", ["FIRST_SET", "LARGEST_SET"])
+def test_the_wide_file_has_many_sets(monkeypatch, constant):
+    monkeypatch.setattr(coding, constant, getattr(coding, constant) // 2)
+    assert diffcodec.encode(planes(*CASES["wide"][0])) != file("wide")
+
+
 def test_the_golden_files_are_of_all_kinds():
     headers = {name: header(name) for name in CASES}
     assert {one.codec for one in headers.values()} == set(container.PICTURES)
     assert headers["stored"].codec == container.STORED
     assert headers["rgb"].mirrored != headers["mirrored"].mirrored
     assert headers["exchanged"].colours
+    assert headers["wide"].codec == container.QUANTISED
+    assert headers["wide"].width > 2 * tiles.TILE
     assert headers["deep"].depth == headers["deep-grey"].depth == 16
     used = {one.model for one in headers.values() if one.model}
     assert used == {model.load(path).id for path in (model.PHOTO, model.THUMBNAIL)}
