@@ -195,12 +195,15 @@ def test_diffcodec_prefixes_are_even_cuts() -> None:
 
 
 def test_ladders_are_compared_at_equal_quality(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench import ladder
 
+    picture = tmp_path / "waves.png"
+    waves(96).save(picture)
+
     monkeypatch.setattr(ladder, "LADDERS", {"white": {}, "later": {1: 1}})
-    outcome = bench("ladder", "--data", data, "--limit", 1, "--jobs", 1, "--out", tmp_path)
+    outcome = bench("ladder", "--data", picture, "--jobs", 1, "--out", tmp_path)
     assert outcome.exit_code == 0, outcome.output
     cells = (line.split("|") for line in outcome.output.splitlines() if line.count("|") > 2)
     table = {name.strip(): [cell.strip() for cell in rest] for _, name, *rest, _ in cells}
