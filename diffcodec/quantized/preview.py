@@ -30,8 +30,7 @@ def picture(state: State) -> Tensor:
     rung, colours = state.rungs[pyramid.finest], state.colours
     pixels = shown.expand(3, -1, -1)
     before = denoising.denoise(pixels, rung, pyramid.depth)[:colours]
-    share = _decoded_share(state)
-    if rung == FINISH or not bool(share.any()):
+    if rung == FINISH or not bool((share := _decoded_share(state)).any()):
         return before
     after = denoising.denoise(pixels, rung - 1, pyramid.depth)[:colours]
     return torch.lerp(before.double(), after.double(), share.double()).round().to(torch.int32)
@@ -42,14 +41,12 @@ def _decoded_share(state: State) -> Tensor:
     pyramid = state.pyramid
     size, rung = (pyramid.height, pyramid.width), state.rungs[pyramid.finest]
     total = torch.zeros(size, device="cpu", dtype=torch.float32)
-    if rung == FINISH:
-        return total
     for level, planes in state.planes.items():
         old, new = (pyramid.planes(r, level).float() for r in (rung, rung - 1))
         done = ((old - planes) / (old - new).clamp(min=1)).clamp(0, 1)
         real = done[:, ::3] if level == LOW else done
         times = pyramid.levels if level == LOW else level
-        # White error: all coefficients count alike, and coarse levels have few.
+        # All coefficients count alike, and coarse levels have few.
         weight = (1 if level == LOW else 3) / 4**times
         spread = real.mean(1, keepdim=True).expand(1, 1, *pyramid.size(level))
         total += weight * F.interpolate(spread, scale_factor=2**times)[0, 0, : size[0], : size[1]]
