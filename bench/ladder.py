@@ -1,4 +1,4 @@
-"""Ladders compared: bits at equal quality when levels, bands or colours come later."""
+"""Ladders compared: bits at equal quality when levels, bands or colours come later or earlier."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,9 @@ from bench.pictures import Picture
 from bench.rd import curve
 from bench.results import Document, percent
 from bench.work import Row, collect
+from diffcodec.exact.files import PHOTO
 from diffcodec.quantized.ladder import white
-from diffcodec.quantized.model import PHOTO
+from diffcodec.quantized.schedule import LOW
 from diffcodec.training.export import with_ladder
 
 LEVELS: Mapping[str, tuple[float, ...]] = {
@@ -24,18 +25,21 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
 }
 """Qualities at which ladders are compared."""
 
+_LUMA, _EDGES = (-1, -1, -1, 0, 0, 0, 0, 0, 0), (-1, -1, 0, 0, 0, 0, 0, 0, 0)
+
 LADDERS: Mapping[str, Mapping[int, int | Sequence[int]]] = {
     "white": {},
+    "luma's edges earlier from level 2 on": {**dict.fromkeys(range(2, LOW), _EDGES), LOW: _LUMA},
+    "luma earlier from level 2 on": dict.fromkeys(range(2, LOW + 1), _LUMA),
+    "luma earlier from level 3 on": dict.fromkeys(range(3, LOW + 1), _LUMA),
+    "luma of levels 2 and 3 earlier": dict.fromkeys((2, 3), _LUMA),
     "level 1 later": {1: 1},
-    "level 1 two later": {1: 2},
-    "level 2 later": {2: 1},
-    "levels 1 and 2 later": {1: 1, 2: 1},
     "luma of level 1 later": {1: (1, 1, 1, 0, 0, 0, 0, 0, 0)},
     "chroma of level 1 later": {1: (0, 0, 0, 1, 1, 1, 1, 1, 1)},
     "HH of level 1 later": {1: (0, 0, 1, 0, 0, 1, 0, 0, 1)},
-    "level 1 later, its HH two": {1: (1, 1, 2, 1, 1, 2, 1, 1, 2)},
 }
-"""What comes later than in the ladder of white error, which comes first, and by how many rungs."""
+"""By how many rungs levels and channels come later than in the ladder of white error, the first;
+below zero: earlier."""
 
 
 def run(pictures: Sequence[Picture], cache: Path | None, jobs: int, folder: Path) -> Document:

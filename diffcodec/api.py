@@ -82,6 +82,7 @@ def encode(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
@@ -97,6 +98,7 @@ def encode(
         model: a model file in place of the default one for pictures of that size.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit or a byte
     limit that the header alone exceeds, ModelError for an unusable model file.
@@ -136,6 +138,7 @@ def decode(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Image.Image:
     """Decode a file or any prefix of one that has the header.
 
@@ -148,6 +151,7 @@ def decode(
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
     if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
@@ -163,6 +167,7 @@ def decode(
         model=model,
         progress=progress,
         threads=threads,
+        device=device,
     )
     return to_pillow(_picture(file, planes))
 
@@ -186,13 +191,14 @@ def decode_cuts(
     *,
     model: Path | None = None,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Iterator[Picture]:
     """Decode many prefixes of a file, for little more than one decode.
 
     Args:
         data: the bytes.
         sizes: in bytes, of the prefixes; each has the header.
-        model, threads: as `decode` takes them.
+        model, threads, device: as `decode` takes them.
 
     Yields the pictures, of shorter prefixes first. Raises as `decode` does.
     """
@@ -210,7 +216,11 @@ def decode_cuts(
 
 @exact_arithmetic
 def decode_progressive(
-    source: bytes | BinaryIO, *, model: Path | None = None, threads: int | None = None
+    source: bytes | BinaryIO,
+    *,
+    model: Path | None = None,
+    threads: int | None = None,
+    device: str = "auto",
 ) -> Iterator[Preview]:
     """Decode once and yield the picture after each rung, and after what is left of a prefix.
 
@@ -219,7 +229,7 @@ def decode_progressive(
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    `model` and `threads` are as `decode` takes them, and it raises what that does.
+    `model`, `threads` and `device` are as `decode` takes them, and it raises what that does.
     """
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
@@ -238,10 +248,11 @@ def info(
     rungs: bool = True,
     model: Path | None = None,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Info:
     """Read what a file says of itself; with `rungs`, decode it to find where its rungs end.
 
-    `model` and `threads` are for that, as `decode` takes them.
+    `model`, `threads` and `device` are for that, as `decode` takes them.
 
     Raises FormatError if this is no .dfc file, ModelError if `rungs` needs a model that is not
     there.
@@ -276,10 +287,11 @@ def sample(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Image.Image:
     """Draw a picture from the model: what a decoder finds in an empty prefix.
 
-    `model`, `progress` and `threads` are as `decode` takes them.
+    `model`, `progress`, `threads` and `device` are as `decode` takes them.
 
     Raises FormatError for a size beyond the limit, ValueError for a mode that is not coded.
     """
@@ -318,6 +330,7 @@ def _read(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> tuple[NDArray, File]:
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
     if detail not in ("mean", "sample"):

@@ -17,5 +17,9 @@ class ModelError(DiffcodecError):
     """The file names a model that is not installed, or a model file is not usable."""
 
 
+class DeviceError(DiffcodecError):
+    """A device is not there, or does not compute what the format asks for."""
+
+
 class CorruptError(DiffcodecError):
     """A complete file whose decoded pixels do not match their checksum."""

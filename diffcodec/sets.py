@@ -28,9 +28,6 @@ from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 Method = Literal["bits-back", "channel"]
 Sampler = Literal["ancestral", "ddim", "flow", "langevin"]
 
-SMALL, LARGE = (files.WEIGHTS / f"gaussian-{side}.safetensors" for side in (32, 64))
-"""The model for pictures of at most 32 x 32 pixels, and that for all others."""
-
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
 _SWEEPS = 5  # of Langevin dynamics at each level
 
@@ -117,6 +114,7 @@ def encode_set(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> CodedSet:
     """Encode RGB pictures with samples of 8 bits, of any sizes, to one file.
 
@@ -128,6 +126,7 @@ def encode_set(
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Profiles and EXIF are not kept. Raises ImageError for other modes, FormatError for pictures
     that are too many or too large or a limit below the header, ModelError for an unusable model.
@@ -162,6 +161,7 @@ def decode_set(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> list[Image.Image]:
     """Decode a set.
 
@@ -174,6 +174,7 @@ def decode_set(
         model: the model file that the set was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises FormatError if this is no set or a cut bits-back one, ModelError if its model is not
     there, CorruptError if a complete set does not decode to the pixels of its checksum.
@@ -200,6 +201,7 @@ def model_likelihood(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Likelihood:
     """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
 
@@ -211,6 +213,7 @@ def model_likelihood(
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
     """
@@ -241,6 +244,7 @@ def sample_set(
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Image.Image:
     """Pictures drawn from the model alone, in a grid that is about square.
 
@@ -250,8 +254,9 @@ def sample_set(
         steps: of equal time.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
     """
-    chain = load(model or SMALL)
+    chain = load(model or files.GAUSSIAN_32)
     generator = torch.Generator().manual_seed(seed)
     shape = (count, 3, chain.side, chain.side)
     z = torch.randn(shape, generator=generator, dtype=torch.float32)
@@ -291,4 +296,6 @@ def _images(pictures: list[Tensor]) -> list[Image.Image]:
 
 
 def _default(sizes: Sequence[Sequence[int]]) -> Chain:
-    return load(SMALL if max(map(max, sizes), default=0) <= 32 else LARGE)
+    """The model for pictures of at most 32 x 32 pixels, or that for all others."""
+    small = max(map(max, sizes), default=0) <= 32
+    return load(files.GAUSSIAN_32 if small else files.GAUSSIAN_64)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
-from diffcodec import container, entropy, sets, stored, streaming
+from diffcodec import container, entropy, stored, streaming
 from diffcodec.errors import DiffcodecError
 from diffcodec.exact import files
 from diffcodec.gaussian import stream as gaussian
@@ -67,10 +67,10 @@ def present_model(data: bytes) -> bytes:
     """The id of the model that decodes files of this kind."""
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
-            return files.parse(files.read(sets.SMALL)).id
+            return files.parse(files.read(files.GAUSSIAN_32)).id
         header, _ = container.read_header(data)
         return model.load(model.default(header.height, header.width)).id
-    return model.load(model.PHOTO).id
+    return model.load(files.PHOTO).id
 
 
 def parts(data: bytes) -> tuple[container.Header, bytes, bytes]:

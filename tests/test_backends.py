@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diffcodec
-from diffcodec.errors import ModelError
+from diffcodec.errors import DeviceError
 from diffcodec.exact import backends
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT, STRICT, conformance, exactly, vectors
 from diffcodec.exact.layers import SIGNIFICANDS, check_bound
@@ -118,7 +118,7 @@ def test_an_emulated_type_does_not_serve(anew, monkeypatch):
 
 def test_a_machine_without_exact_sums_is_an_error(anew, monkeypatch):
     monkeypatch.setattr(backends, "conformance", lambda *_: None)
-    with pytest.raises(ModelError, match="not exact"):
+    with pytest.raises(DeviceError, match="not exact"):
         backends.operands(CPU, torch.float32)
 
 
@@ -178,6 +178,22 @@ def test_after_an_error_all_is_as_before():
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(diffcodec.errors.FormatError):
         diffcodec.decode(b"nothing", threads=1)
     assert surroundings() == around
+
+
+def test_the_device_is_that_of_the_call():
+    assert backends.device() == CPU
+    for name in ("auto", "cpu"):
+        with exactly(device=name):
+            assert backends.device() == CPU
+    with pytest.raises(ValueError, match="auto, cpu, cuda"):
+        diffcodec.sample(8, 8, device="tpu")
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        diffcodec.sample(8, 8, device="cuda")
+    assert backends.device() == CPU
 
 
 def test_no_threads_are_refused():

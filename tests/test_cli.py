@@ -53,13 +53,22 @@ class ToyCodec:
 
     def __init__(self) -> None:
         self.calls: list[dict] = []
-        self.threads: list[int | None] = []
+        self.computing: list[tuple[int | None, str]] = []
 
     def encode(
-        self, image, *, bpp=None, max_bytes=None, psnr=None, model=None, progress=None, threads=None
+        self,
+        image,
+        *,
+        bpp=None,
+        max_bytes=None,
+        psnr=None,
+        model=None,
+        progress=None,
+        threads=None,
+        device="auto",
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
-        self.threads.append(threads)
+        self.computing.append((threads, device))
         if progress:
             progress(1.0)
         mode, planes = to_planes(image)
@@ -71,7 +80,7 @@ class ToyCodec:
     def is_set(self, data):
         return False
 
-    def info(self, data, *, rungs=True, model=None, threads=None):
+    def info(self, data, *, rungs=True, model=None, threads=None, device="auto"):
         if not data.startswith(b"TOY"):
             raise FormatError("this is no .dfc file")
         _, width, height, channels, total = HEADER.unpack_from(data)
@@ -94,14 +103,15 @@ class ToyCodec:
         model=None,
         progress=None,
         threads=None,
+        device="auto",
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
-        self.threads.append(threads)
+        self.computing.append((threads, device))
         if progress:
             progress(1.0)
         return list(self.decode_progressive(data))[-1].picture
 
-    def decode_progressive(self, source, *, model=None, threads=None):
+    def decode_progressive(self, source, *, model=None, threads=None, device="auto"):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)
         grey = from_planes(header.mode, np.full(shape, 128, np.uint8))
@@ -115,9 +125,19 @@ class ToyCodec:
             image = from_planes(header.mode, planes)
             yield types.SimpleNamespace(bytes_used=len(source), rung=0, picture=image)
 
-    def sample(self, width, height, mode="RGB", seed=0, model=None, progress=None, threads=None):
+    def sample(
+        self,
+        width,
+        height,
+        mode="RGB",
+        seed=0,
+        model=None,
+        progress=None,
+        threads=None,
+        device="auto",
+    ):
         self.calls.append({"seed": seed})
-        self.threads.append(threads)
+        self.computing.append((threads, device))
         progress(1.0)
         return Image.new(mode, (width, height), (seed, seed, seed))
 
@@ -740,12 +760,12 @@ def program(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[
     return subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
 
 
-def test_threads_reach_the_codec(toy):
+def test_threads_and_device_reach_the_codec(toy):
     save("a.png")
     run("encode", "a.png", "--threads", "3")
-    run("decode", "a.dfc", "-o", "b.png", "--threads", "2")
-    run("sample", "-o", "c.png")
-    assert toy.threads == [3, 2, None]
+    run("decode", "a.dfc", "-o", "b.png", "--threads", "2", "--device", "cuda")
+    run("sample", "-o", "c.png", "--device", "cpu")
+    assert toy.computing == [(3, "auto"), (2, "cuda"), (None, "cpu")]
     assert run("encode", "a.png", "--threads", "0").exit_code == 2
 
 

@@ -6,6 +6,7 @@ import tiny
 import torch
 
 from diffcodec.entropy import RangeEncoder
+from diffcodec.exact import files
 from diffcodec.quantized import colour, model
 from diffcodec.quantized.step import walk
 
@@ -21,14 +22,14 @@ def noise(height, width, deviation, seed=0):
 @pytest.mark.parametrize("best", range(3))
 def test_the_shortest_way_wins(best):
     ways = [noise(24, 20, 2 if way == best else 4) for way in range(3)]
-    assert colour.shortest(model.load(model.THUMBNAIL), ways, 8) == best
+    assert colour.shortest(model.load(files.THUMBNAIL), ways, 8) == best
 
 
 def test_the_first_wins_unless_another_is_clearly_shorter():
     longer = noise(24, 20, 3)
     ways = [longer, longer, longer.clone()]
     ways[2][:, 0, 0] = 128
-    assert colour.shortest(model.load(model.THUMBNAIL), ways, 8) == 0
+    assert colour.shortest(model.load(files.THUMBNAIL), ways, 8) == 0
 
 
 def test_patches_are_of_all_of_a_large_picture_and_a_small_one_is_tried_whole():
@@ -47,7 +48,7 @@ def test_patches_are_of_all_of_a_large_picture_and_a_small_one_is_tried_whole():
 
 @pytest.mark.parametrize("rung", [5, 2])
 def test_an_encoder_that_is_told_a_rung_stands_where_one_stands_that_walked(rung):
-    picture, weights = noise(21, 34, 3), model.load(model.THUMBNAIL)
+    picture, weights = noise(21, 34, 3), model.load(files.THUMBNAIL)
     told, walked = tiny.start(weights, picture), tiny.start(weights, picture)
     told.advance(rung)
     for done in walk(weights, [walked], RangeEncoder()):

@@ -35,22 +35,22 @@ def psnr(a, b):
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 
-def state_at(picture, rung, ahead=LOW, process=PHOTO_PROCESS):
-    """What a decoder knows when levels coarser than `ahead` are one rung further than `rung`."""
+def state_at(picture, rung, level=LOW, process=PHOTO_PROCESS):
+    """What a decoder knows when levels coarser than `level` are one rung further than `rung`."""
     pyramid = process.pyramid(*picture.shape[1:])
     state = State.empty(pyramid, 3, Corrections(CdfTable.gaussian(), 20))
-    for level, values in pyramid.analyse(picture[None]).items():
-        done = rung - (level > ahead)
-        state.floors[level], state.planes[level] = pyramid.cells_at(values, done, level)
-        state.rungs[level] = done
+    for own, values in pyramid.analyse(picture[None]).items():
+        done = rung - (own > level)
+        state.floors[own], state.planes[own] = pyramid.cells_at(values, done, own)
+        state.rungs[own] = done
     return state
 
 
 @pytest.mark.parametrize("process", [PHOTO_PROCESS, THUMBNAIL_PROCESS])
-@pytest.mark.parametrize(("rung", "ahead"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
-def test_training_sees_what_decoders_show(photo, rung, ahead, process):
-    shown = training.prefixes(process, photo[None], rung, ahead)[0]
-    state = state_at(photo, rung, ahead, process)
+@pytest.mark.parametrize(("rung", "level"), [(2, LOW), (5, LOW), (5, 1), (2, 3), (9, 5)])
+def test_training_sees_what_decoders_show(photo, rung, level, process):
+    shown = training.prefixes(process, photo[None], rung, level)[0]
+    state = state_at(photo, rung, level, process)
     assert torch.equal(shown, preview.plain(state).float())
 
 
@@ -76,10 +76,10 @@ def test_files_do_not_depend_on_the_denoiser(photo, monkeypatch):
 
 def test_deep_pictures_are_denoised_in_their_high_bits(photo):
     shown = preview.plain(state_at(photo, 5))
-    deep = denoising.denoise(shown << 8, 13, 16)
+    deep = denoising.denoise(shown << 8, 13, depth=16)
     difference = (deep + 128 >> 8).clamp(max=255) - denoising.denoise(shown, 5)
     assert int(difference.abs().max()) <= 1  # halves may round either way
-    assert torch.equal(denoising.denoise(shown << 8, 9, 16), shown << 8)
+    assert torch.equal(denoising.denoise(shown << 8, 9, depth=16), shown << 8)
 
 
 def test_what_is_too_rough_is_shown_as_it_is(photo):
@@ -116,6 +116,6 @@ def test_the_exact_denoiser_agrees_with_the_float_one(photo):
     exact = denoising.build(ModelFile(config, {}, tensors))
     expected = training.expected(net, inputs, 6)[0].clamp(0, 255)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(denoising, "load", lambda: exact)
+        patch.setattr(denoising, "load", lambda _: exact)
         got = denoising.denoise(shown, 6)
     assert psnr(got, expected) > 45 > psnr(shown, expected)

@@ -16,7 +16,7 @@ from PIL import Image
 import diffcodec
 from diffcodec import container
 from diffcodec.cli import main
-from diffcodec.quantized import model
+from diffcodec.exact import files
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.
     stub = types.ModuleType("diffcodec.training")
     stub.train = lambda data, checkpoint, **_: checkpoint.touch()
-    stub.export = lambda checkpoint, out, **_: shutil.copy(model.PHOTO, out)
+    stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
     monkeypatch.setitem(sys.modules, "diffcodec.training", stub)
     monkeypatch.setattr(diffcodec, "training", stub, raising=False)
 

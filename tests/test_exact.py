@@ -99,7 +99,7 @@ def test_tiles_do_not_matter(monkeypatch):
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (33, 21), (1, 5)])
 def test_memory_formats_do_not_matter(height, width):
-    network, x = models.load(models.PHOTO).network, features(0, 1, FEATURES, height, width)
+    network, x = models.load(files.PHOTO).network, features(0, 1, FEATURES, height, width)
     contiguous = copy.deepcopy(network)
     for layer in contiguous.modules():
         if isinstance(layer, ExactConv):
@@ -112,11 +112,11 @@ def test_memory_formats_do_not_matter(height, width):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_devices_do_not_matter():
-    network, x = models.load(models.PHOTO).network, features(0, 1, FEATURES, 64, 96)
+    network, x = models.load(files.PHOTO).network, features(0, 1, FEATURES, 64, 96)
     assert_equal(outputs(copy.deepcopy(network).cuda(), x), outputs(network, x))
 
 
-@pytest.mark.parametrize(("path", "most"), [(models.PHOTO, 512), (models.THUMBNAIL, 511)])
+@pytest.mark.parametrize(("path", "most"), [(files.PHOTO, 512), (files.THUMBNAIL, 511)])
 def test_activations_are_integers_within_their_limits(path, most):
     """In bfloat16 the limit of photographs' trunk is the next number that this type has."""
     trunk, *heads = outputs(models.load(path).network, features(1, 1, FEATURES, 20, 30) * 4)
@@ -220,7 +220,7 @@ def test_the_bound_is_sharp():
 
 
 def test_a_model_that_breaks_the_bound_is_refused():
-    file = files.parse(files.read(models.PHOTO))
+    file = files.parse(files.read(files.PHOTO))
     models.build(file)
     name = "experts.1.merge.weight"
     file.tensors[name] = torch.full_like(file.tensors[name], 127)
@@ -314,13 +314,14 @@ def test_each_step_has_a_range_of_its_own():
 
 
 def test_odds_and_embeddings_have_a_row_for_every_step():
-    model = models.load(models.PHOTO)
+    model = models.load(files.PHOTO)
     rows = [expert.stem.bias.shape[:2] for expert in model.network.experts]
     assert sum(rungs for rungs, _ in rows) == RUNGS
     assert {levels for _, levels in rows} == {LOW}
     assert int(model.level_odds.min()) > 0
     assert int(model.level_odds.max()) < 1 << 16
-    assert denoising.row(HIGHEST_TRAINED_RUNG) == denoising.load().stem.bias.shape[0] - 1
+    rows = denoising.load(files.DENOISER).stem.bias.shape
+    assert denoising.index(HIGHEST_TRAINED_RUNG, LOW) == (rows[0] - 1, rows[1] - 1)
 
 
 # --- the table -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec import container
+from diffcodec.exact import files
 from diffcodec.pictures.images import read_image, to_planes
 from diffcodec.quantized import coding, model, tiles
 
@@ -79,4 +80,4 @@ def test_the_golden_files_are_of_all_kinds():
     assert headers["wide"].width > 2 * tiles.TILE
     assert headers["deep"].depth == headers["deep-grey"].depth == 16
     used = {one.model for one in headers.values() if one.model}
-    assert used == {model.load(path).id for path in (model.PHOTO, model.THUMBNAIL)}
+    assert used == {model.load(path).id for path in (files.PHOTO, files.THUMBNAIL)}

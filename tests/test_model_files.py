@@ -10,7 +10,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from diffcodec import sets
 from diffcodec.errors import ModelError
 from diffcodec.exact import files
 from diffcodec.exact.files import ModelFile
@@ -43,7 +42,7 @@ def refused(file, *words):
 
 def test_every_installed_model_is_one_of_the_registry():
     assert INSTALLED.keys() == BUILDERS.keys()
-    known = {model.PHOTO, model.THUMBNAIL, denoising.DENOISER, sets.SMALL, sets.LARGE}
+    known = {files.PHOTO, files.THUMBNAIL, files.DENOISER, files.GAUSSIAN_32, files.GAUSSIAN_64}
     assert known == set(INSTALLED.values())
 
 
@@ -211,7 +210,7 @@ def test_a_model_that_is_not_installed_is_told():
 
 
 def test_milestones_must_lead_down_the_rows():
-    file = files.parse(files.read(sets.SMALL))
+    file = files.parse(files.read(files.GAUSSIAN_32))
     file.tensors["milestones"][-1] = 1
     with pytest.raises(ModelError, match="milestones"):
         chain.Chain(file)

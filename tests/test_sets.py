@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec import container, sets
+from diffcodec import container
 from diffcodec.errors import CorruptError, FormatError, ImageError, ModelError
 from diffcodec.exact import files
 
@@ -66,7 +66,7 @@ def test_pictures_of_any_sizes_come_back(bits_back):
 
 
 def test_a_picture_larger_than_a_tile_comes_back():
-    model = sets.SMALL
+    model = files.GAUSSIAN_32
     one = [picture(37, 34)]
     coded = diffcodec.encode_set(one, model=model)
     assert same(diffcodec.decode_set(coded.data), one)
@@ -171,9 +171,9 @@ def test_models_of_another_kind_are_refused(bits_back):
     with pytest.raises(ModelError):
         diffcodec.encode_set(PICTURES, model=files.WEIGHTS / "photo.safetensors")
     with pytest.raises(ModelError):
-        diffcodec.encode(PICTURES[0], model=sets.SMALL)
+        diffcodec.encode(PICTURES[0], model=files.GAUSSIAN_32)
     with pytest.raises(ModelError, match="was made with"):
-        diffcodec.decode_set(bits_back.data, model=sets.LARGE)
+        diffcodec.decode_set(bits_back.data, model=files.GAUSSIAN_64)
 
 
 def test_the_other_reader_says_which_one_to_use(bits_back):
@@ -194,16 +194,16 @@ def test_the_default_model_depends_on_the_size():
 def test_the_likelihood_of_tiles():
     image = picture(64, 40)
     first, again = (
-        diffcodec.model_likelihood([image], draws=4, model=sets.SMALL) for _ in range(2)
+        diffcodec.model_likelihood([image], draws=4, model=files.GAUSSIAN_32) for _ in range(2)
     )
     assert first == again
     assert first.total.mean == pytest.approx(
         first.prior.mean + first.diffusion.mean + first.reconstruction.mean
     )
-    steps = diffcodec.model_likelihood([image], steps=16, draws=4, model=sets.SMALL)
+    steps = diffcodec.model_likelihood([image], steps=16, draws=4, model=files.GAUSSIAN_32)
     assert steps.diffusion.mean > first.diffusion.mean
     with pytest.raises(ImageError, match="two tiles"):
-        diffcodec.model_likelihood([picture(32, 32)], model=sets.SMALL)
+        diffcodec.model_likelihood([picture(32, 32)], model=files.GAUSSIAN_32)
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "flow", "langevin"])

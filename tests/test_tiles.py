@@ -24,7 +24,7 @@ def trunk(shape):
 
 def denoiser(shape):
     network = Denoiser(shape)
-    return [lambda x: network(x, 0)], 12
+    return [lambda x: network(x, (0, 0))], 12
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def denoiser(shape):
         (trunk, recipes.THUMBNAIL_NETWORKS),
         (trunk, tiny.shape((3, 2), (0, 1), (1, 0))),
         (denoiser, recipes.DENOISER),
-        (denoiser, DenoiserShape(1, 8, 2)),
+        (denoiser, DenoiserShape(1, 1, 8, 2)),
     ],
 )
 @torch.no_grad()

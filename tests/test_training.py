@@ -205,14 +205,15 @@ def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=name):
         diffcodec.decode(data)
     with pytest.raises(ModelError, match=name):
-        diffcodec.decode(data, model=models.PHOTO)
+        diffcodec.decode(data, model=files.PHOTO)
 
     monkeypatch.setattr(files, "WEIGHTS", tmp_path)  # installed, it is found by its id
     assert diffcodec.decode(data).tobytes() == image.tobytes()
 
 
 def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(TASKS["denoiser"], "calibration", Draw(64, 1))
+    monkeypatch.setattr(TASKS["denoiser"], "draws", (Draw(64, 1),))
+    monkeypatch.setattr(TASKS["denoiser"], "calibration", Draw(32, 1))
     train(run / "photos", tmp_path / "run.pt", task="denoiser", steps=2, device="cpu")
     with pytest.raises(ModelError, match="denoiser"):
         train(run / "photos", tmp_path / "run.pt", steps=3, device="cpu")
@@ -224,7 +225,7 @@ def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
 
     shown = torch.from_numpy(pixels(20, 31))
     installed = denoising.denoise(shown, 5)
-    monkeypatch.setattr(denoising, "DENOISER", path)
+    monkeypatch.setattr(files, "DENOISER", path)
     assert not torch.equal(denoising.denoise(shown, 5), installed)
 
 
@@ -564,7 +565,7 @@ def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):
     train(run / "photos", checkpoint, steps=2, device="cpu")  # goes on without the model
     assert [part["steps"] for part in load_checkpoint(checkpoint)["runs"]] == [7, 2]
     with pytest.raises(ModelError, match="another shape"):
-        train(run / "photos", tmp_path / "x.pt", steps=1, device="cpu", start=models.PHOTO)
+        train(run / "photos", tmp_path / "x.pt", steps=1, device="cpu", start=files.PHOTO)
 
 
 def test_training_runs_without_the_entropy_coder():
@@ -585,3 +586,16 @@ def test_nothing_that_decodes_knows_of_training():
     for path in others:
         known = re.search(r"(from|import) diffcodec\.training", path.read_text())
         assert known is None, path
+
+
+def test_the_card_names_every_folder_with_its_pictures(tmp_path):
+    root = tmp_path / "photos"
+    for folder in ("a", "b/c", "empty"):
+        (root / folder).mkdir(parents=True)
+    for place in ("a/1.png", "a/2.png", "b/c/3.png"):
+        Image.new("RGB", (2, 2)).save(root / place)
+    run = loop.Run("denoiser", TASKS["denoiser"], torch.device("cpu"))
+    run.data = {"photos/a": "CC0"}
+    run.note(root)
+    assert run.data == {"photos/a": "CC0", "photos/b/c": "licence unknown"}
+    assert [own["data"] for own in run.runs] == ["photos/a, photos/b/c"]

@@ -40,8 +40,8 @@ def decoded_once(monkeypatch, data, frames):
     """The page of the module's file does not decode it again."""
     whole = viewer.frames
 
-    def known(given, model=None, threads=None):
-        return frames if given == data else whole(given, model)
+    def known(given, **computing):
+        return frames if given == data else whole(given, **computing)
 
     monkeypatch.setattr(viewer, "frames", known)
 

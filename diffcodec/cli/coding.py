@@ -9,13 +9,12 @@ from typing import Any, Literal
 import click
 
 from diffcodec.cli.common import (
-    MODEL,
     RECURSIVE,
     STANDARD,
-    THREADS,
     Size,
     at_most_one,
     complain,
+    computing,
     name_output,
     none_with,
     open_input,
@@ -69,8 +68,7 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
 @many_files
-@THREADS
-@MODEL
+@computing
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -82,8 +80,7 @@ def encode(
     jobs: int,
     scheduler: str | None,
     force: bool,
-    threads: int | None,
-    model: Path | None,
+    computing: dict[str, Any],
 ) -> None:
     """Encode pictures, losslessly unless a limit is given.
 
@@ -102,10 +99,10 @@ def encode(
             scheduler=scheduler,
             force=force,
         )
-        encode_set(inputs, output, method, bpp, model, recursive=recursive, threads=threads)
+        encode_set(inputs, output, method, bpp, computing, recursive=recursive)
         return
     options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr)
-    options |= {"model": model, "threads": threads}
+    options |= computing
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
@@ -149,8 +146,7 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     "--live", metavar="OUT", help="Write OUT anew with each better picture while IN arrives."
 )
 @many_files
-@THREADS
-@MODEL
+@computing
 def decode(
     inputs: tuple[str, ...],
     output: str | None,
@@ -163,8 +159,7 @@ def decode(
     jobs: int,
     scheduler: str | None,
     force: bool,
-    threads: int | None,
-    model: Path | None,
+    computing: dict[str, Any],
 ) -> None:
     """Decode files, or as much of them as there is or as the limit allows.
 
@@ -178,11 +173,11 @@ def decode(
     if live is not None:
         if len(inputs) > 1 or output is not None or bpp or max_bytes or detail != "mean":
             raise click.UsageError(
-                "--live takes one input, and goes with --model and --threads only"
+                "--live takes one input, and goes with --model, --threads and --device only"
             )
-        decode_live(inputs[0], live, model, threads)
+        decode_live(inputs[0], live, computing)
         return
-    options |= {"detail": detail, "seed": seed, "model": model, "threads": threads}
+    options |= {"detail": detail, "seed": seed, **computing}
     if Many.are(inputs):
         from diffcodec.cli import batch
 
@@ -226,14 +221,14 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)
 
 
-def decode_live(source: str, target: str, model: Path | None, threads: int | None) -> None:
+def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
     """Decode while the input arrives; `target` always holds the last picture whole."""
     import diffcodec
 
     refuse_inputs(target, source)
     diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
-        for preview in diffcodec.decode_progressive(file, model=model, threads=threads):
+        for preview in diffcodec.decode_progressive(file, **computing):
             write_picture(preview.picture, target)
             click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")
     if not preview.complete:
@@ -253,8 +248,7 @@ def decode_live(source: str, target: str, model: Path | None, threads: int | Non
 @click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
 @click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
-@THREADS
-@MODEL
+@computing
 def sample(
     output: str,
     sampler: Literal["quantised", "ancestral", "ddim", "flow", "langevin"],
@@ -262,8 +256,7 @@ def sample(
     count: int | None,
     steps: int | None,
     seed: int,
-    threads: int | None,
-    model: Path | None,
+    computing: dict[str, Any],
 ) -> None:
     """Draw from the model: what it takes pictures to look like.
 
@@ -280,18 +273,16 @@ def sample(
     start = time.perf_counter()
     with progress_bar("sample") as progress:
         if sampler == "quantised":
-            image = diffcodec.sample(
-                *(size or (256, 256)), seed=seed, model=model, progress=progress, threads=threads
-            )
+            side = size or (256, 256)
+            image = diffcodec.sample(*side, seed=seed, progress=progress, **computing)
         else:
             image = diffcodec.sample_set(
                 count or 16,
                 sampler=sampler,
                 steps=steps or 100,
                 seed=seed,
-                model=model,
                 progress=progress,
-                threads=threads,
+                **computing,
             )
     write_picture(image, output)
     seconds = time.perf_counter() - start

@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -201,14 +202,36 @@ def report(line: str, output: str) -> None:
     click.echo(line, err=output == STANDARD)
 
 
-THREADS = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Compute with so many threads.  [one for each processor]",
-)
 RECURSIVE = click.option("--recursive", is_flag=True, help="Look below folders too.")
-MODEL = click.option(
-    "--model",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    help="A model file of your own, as `diffcodec export` writes it.",
+_COMPUTING = (
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Compute with so many threads.  [one for each processor]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the network computes; the bytes are the same.",
+    ),
+    click.option(
+        "--model",
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+        help="A model file of your own, as `diffcodec export` writes it.",
+    ),
 )
+
+
+def computing(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that the API's calls share; the command gets them as a dictionary, `computing`."""
+
+    @wraps(command)
+    def call(*args: Any, threads: int | None, device: str, model: Path | None, **own: Any) -> None:
+        shared = {"threads": threads, "device": device, "model": model}
+        command(*args, computing=shared, **own)
+
+    for option in reversed(_COMPUTING):
+        call = option(call)
+    return call

@@ -4,13 +4,12 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffcodec.cli.common import (
-    MODEL,
-    THREADS,
+    computing,
     none_with,
     plural,
     read_bytes,
@@ -28,11 +27,8 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IN.dfc")
 @click.option("--against", metavar="ORIGINAL", help="Print each rung's PSNR against this picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
-@THREADS
-@MODEL
-def info(
-    source: str, against: str | None, as_json: bool, threads: int | None, model: Path | None
-) -> None:
+@computing
+def info(source: str, against: str | None, as_json: bool, computing: dict[str, Any]) -> None:
     """Print what a file holds, and the bytes at which each rung ends.
 
     A set of pictures has no rungs: what its header says is printed.
@@ -46,8 +42,8 @@ def info(
         return
     quality = None
     if against is not None:
-        quality = rung_psnr(data, against, model, threads)
-    found = diffcodec.info(data, model=model, threads=threads)
+        quality = rung_psnr(data, against, computing)
+    found = diffcodec.info(data, **computing)
     (print_json if as_json else print_table)(found, quality)
 
 
@@ -112,9 +108,7 @@ def print_fields(fields: dict[str, str]) -> None:
         click.echo(f"{label:<9}{value}")
 
 
-def rung_psnr(
-    data: bytes, against: str, model: Path | None, threads: int | None
-) -> dict[int, float]:
+def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int, float]:
     """PSNR in dB at the end of each rung; ImageError unless `against` is of the same kind."""
     import diffcodec
 
@@ -122,7 +116,7 @@ def rung_psnr(
     try:
         return {
             preview.rung: diffcodec.psnr(preview.picture, original)
-            for preview in diffcodec.decode_progressive(data, model=model, threads=threads)
+            for preview in diffcodec.decode_progressive(data, **computing)
         }
     except ImageError as error:
         raise ImageError(f"{against}: {error}") from error
@@ -131,13 +125,12 @@ def rung_psnr(
 @click.command()
 @click.argument("source", metavar="IN.dfc")
 @click.option("-o", "--output", required=True, help="A .html, .gif, .webp or .png file.")
-@THREADS
-@MODEL
-def preview(source: str, output: str, threads: int | None, model: Path | None) -> None:
+@computing
+def preview(source: str, output: str, computing: dict[str, Any]) -> None:
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
     from diffcodec.cli import viewer
 
     refuse_inputs(output, source)
     title = Path(source).name
-    viewer.write(read_bytes(source), Path(output), title=title, model=model, threads=threads)
+    viewer.write(read_bytes(source), Path(output), title, **computing)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)

@@ -1,10 +1,10 @@
 """likelihood."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from diffcodec.cli.common import MODEL, RECURSIVE, THREADS, plural, progress_bar, read_all
+from diffcodec.cli.common import RECURSIVE, computing, plural, progress_bar, read_all
 
 TERMS = ("prior", "diffusion", "reconstruction", "total")
 
@@ -21,16 +21,14 @@ TERMS = ("prior", "diffusion", "reconstruction", "total")
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the noise.  [0]")
 @RECURSIVE
-@THREADS
-@MODEL
+@computing
 def likelihood(
     inputs: tuple[str, ...],
     steps: int | None,
     draws: int,
     seed: int,
     recursive: bool,
-    threads: int | None,
-    model: Path | None,
+    computing: dict[str, Any],
 ) -> None:
     """Print how many bits/dim the Gaussian process needs for pictures, term by term.
 
@@ -47,9 +45,8 @@ def likelihood(
             steps=steps,
             draws=draws,
             seed=seed,
-            model=model,
             progress=progress,
-            threads=threads,
+            **computing,
         )
     click.echo(f"{'term':<16}{'bits/dim':>9}{'std. error':>12}")
     for term in TERMS:

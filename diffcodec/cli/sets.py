@@ -31,10 +31,9 @@ def encode_set(
     output: str | None,
     method: "Method",
     bpp: float | None,
-    model: Path | None,
+    computing: dict[str, Any],
     *,
     recursive: bool,
-    threads: int | None,
 ) -> None:
     """Encode all pictures to one file and print its line."""
     if output is None:
@@ -49,9 +48,7 @@ def encode_set(
     sources, images = read_all(inputs, recursive=recursive)
     refuse_inputs(output, *sources)
     with progress_bar(output) as progress:
-        coded = diffcodec.encode_set(
-            images, method=method, bpp=bpp, model=model, progress=progress, threads=threads
-        )
+        coded = diffcodec.encode_set(images, method=method, bpp=bpp, progress=progress, **computing)
     write_data(coded.data, output)
     line = f"{output}: {plural(len(images))}, {describe(coded)}"
     report(f"{line}, {time.perf_counter() - start:.1f} s", output)

@@ -45,33 +45,25 @@ class Frame:
         return f"{self.bytes:,} bytes · {self.bpp:.2f} bpp · {quality}"
 
 
-def write(
-    data: bytes,
-    path: Path,
-    title: str = "",
-    model: Path | None = None,
-    threads: int | None = None,
-) -> None:
+def write(data: bytes, path: Path, title: str = "", **computing: Any) -> None:
     """Write what the suffix of `path` asks for: .html, .gif, .webp or .png (a contact sheet).
 
-    `title` stands over the page; `model` and `threads` are as `decode` takes them. Raises
+    `title` stands over the page; `computing` is what `decode_progressive` takes. Raises
     ImageError for other suffixes or if the file cannot be written, and what `decode_progressive`
     raises.
     """
     writers = {".html": _page, ".gif": _gif, ".webp": _webp, ".png": _sheet}
     if path.suffix.lower() not in writers:
         raise ImageError(f"cannot write {path}: a preview is one of {' '.join(writers)}")
-    diffcodec.write_atomically(
-        path, writers[path.suffix.lower()](frames(data, model, threads), title)
-    )
+    diffcodec.write_atomically(path, writers[path.suffix.lower()](frames(data, **computing), title))
 
 
-def frames(data: bytes, model: Path | None = None, threads: int | None = None) -> list[Frame]:
+def frames(data: bytes, **computing: Any) -> list[Frame]:
     """The pictures at the ends of the rungs of a file; of several at one byte, the last.
 
     Raises as `decode_progressive` does.
     """
-    shown = diffcodec.decode_progressive(data, model=model, threads=threads)
+    shown = diffcodec.decode_progressive(data, **computing)
     previews = {p.bytes_used: p.picture for p in shown}
     last = previews[max(previews)]
     pixels = last.width * last.height

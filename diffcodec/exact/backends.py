@@ -10,7 +10,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.errors import ModelError
+from diffcodec.errors import DeviceError
 from diffcodec.exact.forks import is_fork
 
 ACCUMULATOR_LIMIT = 1 << 24
@@ -31,12 +31,13 @@ ACCUMULATOR_LIMIT = 1 << 24
 STRICT = torch.float64
 """Operands that no setting of a library makes less precise; every kind of device has them."""
 
-_FAST = {"cpu": (torch.bfloat16, torch.float32)}
-"""Faster types of operands by kind of device, the shortest first. CUDA is to have its own here."""
+DEVICES = ("auto", "cpu", "cuda")
+"""What a caller may ask for: "auto" is the CPU, as long as CUDA has not been tried widely."""
 
-_SWITCHED_OFF = ("cpu",)
-"""The kinds of devices whose autocast is switched off; CUDA's is to come."""
+_FAST = dict.fromkeys(("cpu", "cuda"), (torch.bfloat16, torch.float32))
+"""Faster types of operands by kind of device, the shortest first."""
 
+_CPU = torch.device("cpu")
 _RUNS = 4  # of each conformance vector, of which the shortest counts
 _EMULATED = 1.4  # times a longer type's seconds: a type that the processor does not know
 
@@ -48,7 +49,7 @@ R = TypeVar("R")
 
 
 @contextmanager
-def exactly(threads: int | None = None) -> Iterator[None]:
+def exactly(threads: int | None = None, device: str = "auto") -> Iterator[None]:
     """Compute with nothing from outside: the same integers under any setting of the caller.
 
     Autocast, gradients, inference mode, the default device and numpy's errors as exceptions are
@@ -59,8 +60,10 @@ def exactly(threads: int | None = None) -> Iterator[None]:
     Args:
         threads: None for as many as PyTorch is set to use, but no more than there are
             processors for this process. A forked process computes with one in any case.
+        device: one of DEVICES, which `device()` then names.
 
-    Raises ValueError if `threads` is less than 1.
+    Raises ValueError for other devices or if `threads` is less than 1, DeviceError if the device
+    is not there or its sums are not exact.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
@@ -71,7 +74,7 @@ def exactly(threads: int | None = None) -> Iterator[None]:
         # Tensors that are kept for later calls must not be those of inference mode.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
-        for kind in _SWITCHED_OFF:
+        for kind in _FAST:
             stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":  # to set a device slows every call
             stack.enter_context(torch.device("cpu"))
@@ -79,27 +82,28 @@ def exactly(threads: int | None = None) -> Iterator[None]:
         stack.enter_context(_using(threads))
         _here.choices = {}
         try:
+            _here.device = _found(device)
             yield
         finally:
-            _here.choices = None
+            _here.choices, _here.device = None, _CPU
 
 
 def exact_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function inside `exactly`, with the threads of its keyword argument `threads`.
+    """Run a function inside `exactly`, with its keyword arguments `threads` and `device`.
 
     A generator is inside while it makes an item, and outside while its caller has that.
     """
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with exactly(cast(int | None, kwargs.get("threads"))):
+        with exactly(**_asked(kwargs)):
             return function(*args, **kwargs)
 
     @wraps(function)
     def generate(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
         items = cast(Iterator[Any], function(*args, **kwargs))
         while True:
-            with exactly(cast(int | None, kwargs.get("threads"))):
+            with exactly(**_asked(kwargs)):
                 try:
                     item = next(items)
                 except StopIteration:
@@ -107,6 +111,26 @@ def exact_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
             yield item
 
     return cast(Callable[P, R], generate) if inspect.isgeneratorfunction(function) else call
+
+
+def _asked(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: kwargs[name] for name in ("threads", "device") if name in kwargs}
+
+
+def device() -> torch.device:
+    """The device of the call of `exactly` that this thread is in; the CPU outside."""
+    return _here.device
+
+
+def _found(name: str) -> torch.device:
+    """The device that a caller asks for by one of DEVICES. Raises DeviceError."""
+    if name not in DEVICES:
+        raise ValueError(f"device is one of {', '.join(DEVICES)}, not {name!r}")
+    if name != "cuda":
+        return _CPU
+    if is_fork() or not torch.cuda.is_available():
+        raise DeviceError("There is no CUDA device that this process can use.")
+    return torch.device("cuda")
 
 
 def processors() -> int:
@@ -117,8 +141,9 @@ def processors() -> int:
 
 
 class _Here(threading.local):
-    """Of this thread: the backends chosen in the call of `exactly` that it is in, if any."""
+    """Of this thread: the call of `exactly` that it is in, if any: its device and backends."""
 
+    device = _CPU
     choices: dict[tuple[str, torch.dtype], torch.dtype] | None = None
 
 
@@ -193,7 +218,7 @@ def operands(device: torch.device, dtype: torch.dtype) -> torch.dtype:
     """The type of operands that serves for activations of type `dtype` on a device.
 
     It is chosen at its first use in a process, and again under other settings of PyTorch.
-    Raises ModelError if no type gives exact sums.
+    Raises DeviceError if no type gives exact sums.
     """
     if _here.choices is None:
         return _chosen(device.type, dtype, _settings())
@@ -221,7 +246,7 @@ def _chosen(kind: str, dtype: torch.dtype, _: tuple[object, ...]) -> torch.dtype
         if taken < _EMULATED * min(seconds.values()):
             return operands
     if conformance(device, dtype, STRICT) is None:
-        raise ModelError(f"Sums of integers are not exact on this machine's {kind.upper()}.")
+        raise DeviceError(f"Sums of integers are not exact on this machine's {kind.upper()}.")
     return STRICT
 
 

@@ -1,4 +1,4 @@
-"""Model files: their form, their checks, and which one a .dfc file needs.
+"""Model files: their form, their checks, the installed ones, and which of them a .dfc file needs.
 
 A model file is a safetensors file. Its metadata hold three texts: `config`, JSON of the
 forward process and the shape of everything; `card`, JSON for readers, which decides nothing; and
@@ -7,10 +7,11 @@ forward process and the shape of everything; `card`, JSON for readers, which dec
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,11 +19,20 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from diffcodec.errors import ModelError
+from diffcodec.exact import backends
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
 
+PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
+    WEIGHTS / f"{name}.safetensors"
+    for name in ("photo", "thumbnail", "denoiser", "gaussian-32", "gaussian-64")
+)
+"""The installed models."""
+
 ID_BYTES = 4
+
+Built = TypeVar("Built")
 
 Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Type and shape of each tensor."""
@@ -110,6 +120,19 @@ def parse(content: bytes) -> ModelFile:
     if not whole:
         raise ModelError("The model file is damaged: its digest is another one.")
     return file
+
+
+def loader(build: Callable[[ModelFile], Built]) -> Callable[[Path], Built]:
+    """What loads a model file: `build` makes it, once for each content and device.
+
+    What is returned raises ModelError if the file is missing or damaged, and what `build` raises.
+    """
+
+    @lru_cache(maxsize=8)
+    def made(content: bytes, _: torch.device) -> Built:
+        return build(parse(content))
+
+    return lambda path: made(read(path), backends.device())
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -108,6 +108,7 @@ class DenoiserShape:
     """The denoiser: rows of its tables, channels, residual blocks."""
 
     rungs: Size
+    levels: Size
     width: Size
     blocks: Count
 
@@ -169,7 +170,7 @@ def _expert_layers(shape: StepShape, expert: Expert) -> Layers:
 
 def denoiser_layers(shape: DenoiserShape) -> Layers:
     """The layers of the denoiser: four pixels of three colours are twelve channels."""
-    conv = partial(Layer, rungs=shape.rungs, levels=1)
+    conv = partial(Layer, rungs=shape.rungs, levels=shape.levels)
     return {
         "stem": conv(12, shape.width, 3, FEATURES, "half", relu=True),
         **_blocks(conv, shape.blocks, shape.width, "half", "blocks"),
@@ -390,16 +391,15 @@ def expert_of(starts: Sequence[int], index: Index) -> tuple[int, Index]:
 
 
 class ExactDenoiser(nn.Module):
-    """What a picture lacks that is known up to the error of a rung."""
+    """What a picture lacks that is known up to the error of a rung and a level."""
 
     def __init__(self, convs: Convs) -> None:
         super().__init__()
         self.stem, self.out = convs["stem"], convs["out"]
         self.blocks = ExactBlocks(convs, "blocks")
 
-    def forward(self, pixels: Tensor, rung: int) -> Tensor:
-        """Pixels [N, 12, h, w] around zero, and the row of the rung, to corrections alike."""
-        index = (rung, 0)
+    def forward(self, pixels: Tensor, index: Index) -> Tensor:
+        """Pixels [N, 12, h, w] around zero, and the rows of rung and level, to corrections."""
         return self.out(self.blocks(self.stem(pixels, index), index), index)
 
 

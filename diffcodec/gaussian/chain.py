@@ -8,16 +8,14 @@ the weights; no logarithm, exponential or sine is computed here.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
-from diffcodec.exact import files
+from diffcodec.exact import backends, files
 from diffcodec.exact.cdf import QUANTILES, CdfTable
 from diffcodec.exact.config import Significand, Size, from_json
 from diffcodec.exact.files import ModelFile
@@ -118,13 +116,13 @@ class Chain:
         if not _falling(self.milestones, self.steps):
             raise ModelError("The milestones of the model file do not lead down its rows.")
         convs = exact_layers(layers, tensors, config.significand, V_LIMIT)
-        self.network = ExactNoiseNetwork(config.network, convs)
+        self.network = ExactNoiseNetwork(config.network, convs).to(backends.device())
         self.id = file.id
 
     def predict(self, z: Tensor, row: int) -> Tensor:
         """The network's x, float64, of z float64 [N, C, H, W] at a row."""
         gain = input_gain(self.alpha[row], self.sigma[row])
-        v = self.network(as_input(z, gain), (row, 0)).double()
+        v = self.network(as_input(z, gain).to(backends.device()), (row, 0)).to("cpu", torch.float64)
         return self.alpha[row] * z - self.sigma[row] / V_UNITS * v
 
     def removed(self, t: int, s: int) -> float:
@@ -178,14 +176,8 @@ class Chain:
         return model
 
 
-def load(path: Path) -> Chain:
-    """Read a model file. Raises ModelError if it is missing, damaged or unsuitable."""
-    return _parse(files.read(path))
-
-
-@lru_cache(maxsize=4)
-def _parse(content: bytes) -> Chain:
-    return Chain(files.parse(content))
+load = files.loader(Chain)
+"""Reads a model file. Raises ModelError if it is missing, damaged or unsuitable."""
 
 
 def _falling(milestones: list[int], steps: int) -> bool:
@@ -203,5 +195,6 @@ class _AnyLevel(nn.Module):
 
     def forward(self, z: Tensor, log_snr: Tensor) -> Tensor:
         gain = input_gain(alpha(log_snr), sigma(log_snr))
-        rows = self.schedule.step_of(log_snr).float()
-        return self.network(as_input(z, per_example(gain, z)), rows) / V_UNITS
+        inputs, rows = as_input(z, per_example(gain, z)), self.schedule.step_of(log_snr).float()
+        device = backends.device()
+        return self.network(inputs.to(device), rows.to(device)).cpu() / V_UNITS

@@ -5,7 +5,6 @@ are exact all the same, so that a prefix shows the same picture on every machine
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -13,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcodec.errors import ModelError
-from diffcodec.exact import files
+from diffcodec.exact import backends, files
 from diffcodec.exact.config import Significand, from_json
+from diffcodec.exact.layers import Index
 from diffcodec.exact.networks import (
     DenoiserShape,
     ExactDenoiser,
@@ -23,10 +23,8 @@ from diffcodec.exact.networks import (
     tensor_shapes,
 )
 from diffcodec.quantized.pyramid import mid_grey
-from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG
+from diffcodec.quantized.schedule import DEPTH, HIGHEST_TRAINED_RUNG, LAST_RUNG, LOW
 from diffcodec.quantized.tiles import HALO, everywhere, in_tiles
-
-DENOISER = files.WEIGHTS / "denoiser.safetensors"
 
 UNITS_PER_CELL = 256
 """Integer units of a correction in 2^rung, about the width of a cell in pixels."""
@@ -50,33 +48,28 @@ def output_units(channels: int) -> Tensor:
     return torch.full((channels,), float(UNITS_PER_CELL))
 
 
-def load() -> ExactDenoiser:
-    """The installed exact network. Raises ModelError if its file is missing or unsuitable."""
-    return _parse(files.read(DENOISER))
-
-
-@lru_cache(maxsize=2)
-def _parse(content: bytes) -> ExactDenoiser:
-    return build(files.parse(content))
-
-
 def build(file: files.ModelFile) -> ExactDenoiser:
-    """The exact network that a file holds. Raises ModelError if it is unsuitable."""
+    """The network that a file holds, on the device of the call. Raises ModelError if unsuitable."""
     config = from_json(Config, file.config)
-    if config.network.rungs != row(HIGHEST_TRAINED_RUNG) + 1:
+    if (config.network.rungs, config.network.levels) != (HIGHEST_TRAINED_RUNG - LAST_RUNG + 1, LOW):
         raise ModelError("The denoiser is not made for this version of diffcodec.")
     if config.network.reach > HALO:
         raise ModelError("The denoiser sees farther than tiles allow.")
     layers = denoiser_layers(config.network)
     file.check(tensor_shapes(layers))
     convs = exact_layers(layers, file.tensors, config.significand, LIMIT)
-    return ExactDenoiser(convs)
+    return ExactDenoiser(convs).to(backends.device())
 
 
-def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
-    """The expected picture, given one that is known up to the error of a rung.
+load = files.loader(build)
+"""Reads a file of the denoiser. Raises ModelError if it is missing, damaged or unsuitable."""
 
-    Args: pixels int32 [3, H, W] of that depth; the last rung that all coefficients have completed.
+
+def denoise(pixels: Tensor, rung: int, level: int = LOW, depth: int = DEPTH) -> Tensor:
+    """The expected picture, given one that is known up to the error of a rung and a level.
+
+    Args: pixels int32 [3, H, W] of that depth; the last rung that all coefficients have completed;
+    the finest level that has not completed more: coarser ones have the next rung, too.
     Returns: int32 [3, H, W]. What is finer or rougher than the network knows stays as it is.
     """
     extra_bits = depth - DEPTH
@@ -86,11 +79,12 @@ def denoise(pixels: Tensor, rung: int, depth: int = DEPTH) -> Tensor:
     padded = F.pad(pixels[None].float(), (0, width % 2, 0, height % 2), mode="replicate")
     inputs = centred((padded / 2**extra_bits).floor()).to(torch.int16)
 
-    network = load()
+    network, device = load(files.DENOISER), backends.device()
 
     def tile(rows: slice, columns: slice) -> Tensor:
-        part = inputs[..., rows, columns].float().contiguous(memory_format=torch.channels_last)
-        return network(part, row(rung - extra_bits)).to(torch.int16)
+        part = inputs[..., rows, columns].to(device, torch.float32)
+        part = part.contiguous(memory_format=torch.channels_last)
+        return network(part, index(rung - extra_bits, level)).to("cpu", torch.int16)
 
     correction = in_tiles(tile, everywhere(*inputs.shape[2:])).movedim(-1, 0)
     corrected = padded + shuffled(correction[None].float(), rung) / UNITS_PER_CELL
@@ -108,6 +102,6 @@ def shuffled(correction: Tensor, rung: int) -> Tensor:
     return F.pixel_shuffle(correction, 2) * 2.0**rung
 
 
-def row(rung: int) -> int:
-    """Row of a rung in the network's tables."""
-    return rung - LAST_RUNG
+def index(rung: int, level: int) -> Index:
+    """Rows of a rung and of a level in the network's tables."""
+    return rung - LAST_RUNG, level - 1

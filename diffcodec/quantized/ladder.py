@@ -3,7 +3,7 @@
 It is a table of integers in the model file, so which ladder a stream follows is data. `white` makes
 the tables: a band's plane at a rung is the rung less the rounded log2 of its synthesis norm, so
 that the error which a rung leaves is about white in the pixels (design, section 3); and levels,
-bands or colours can come later than that, as the eye prefers (design, section 5).
+bands or colours can come later or earlier than that, as the eye prefers (design, section 5).
 """
 
 import math
@@ -103,12 +103,12 @@ class Ladder:
 
 
 def white(later: Mapping[int, int | Sequence[int]] | None = None) -> Ladder:
-    """The ladder of white error, but for what comes later.
+    """The ladder of white error, but for what comes later or earlier.
 
     Args:
-        later: for some levels, by how many rungs: one number, or one for each of the CHANNELS. A
-            level is served by the rows of the rungs at which its first channel has the same cells
-            else.
+        later: for some levels, by how many rungs (below zero: earlier): one number, or one for
+            each of the CHANNELS. A level is served by the rows of the rungs at which its first
+            channel has the same cells else.
     """
     late = dict.fromkeys(range(1, LOW + 1), (0,) * CHANNELS)
     for level, delay in (later or {}).items():
@@ -127,7 +127,7 @@ def white(later: Mapping[int, int | Sequence[int]] | None = None) -> Ladder:
         table([c * norm for c in _COLOUR_NORMS for norm in (side, side, diagonal)], late[n])
         for n, (side, diagonal) in enumerate(_DETAIL_NORMS, 1)
     ]
-    low = [table([c * norm for c in _COLOUR_NORMS], (0, 0, 0)) for norm in _LOW_NORMS]
+    low = [table([c * norm for c in _COLOUR_NORMS], late[LOW][::3]) for norm in _LOW_NORMS]
     delays = torch.tensor([late[level][0] for level in range(1, LOW + 1)])
     rows = (rungs + delays).clamp(LAST_RUNG, HIGHEST_TRAINED_RUNG) - FINISH
     rows[0] = 0

@@ -1,7 +1,6 @@
 """The integer model that the codec runs: exact network and probability tables."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffcodec.errors import ModelError
-from diffcodec.exact import files
+from diffcodec.exact import backends, files
 from diffcodec.exact.cdf import (
     MEAN_UNITS,
     MIN_LOG_SCALE,
@@ -31,9 +30,6 @@ from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import LEVELS, LOW, PHASES, RUNGS, TOP_RUNG
 from diffcodec.quantized.tiles import HALO
-
-PHOTO, THUMBNAIL = (files.WEIGHTS / f"{name}.safetensors" for name in ("photo", "thumbnail"))
-"""The models for all pictures but the smallest, and for those."""
 
 LARGEST_THUMBNAIL = 48
 """Longer side, in pixels, up to which a picture is a thumbnail."""
@@ -102,21 +98,11 @@ def scale_index(output: Tensor) -> Tensor:
 
 def default(height: int, width: int) -> Path:
     """The model file that pictures of this size are encoded with."""
-    return THUMBNAIL if max(height, width) <= LARGEST_THUMBNAIL else PHOTO
-
-
-def load(path: Path) -> Model:
-    """Read a model file. Raises ModelError if it is missing, damaged or unsuitable."""
-    return _parse(files.read(path))
-
-
-@lru_cache(maxsize=8)
-def _parse(content: bytes) -> Model:
-    return build(files.parse(content))
+    return files.THUMBNAIL if max(height, width) <= LARGEST_THUMBNAIL else files.PHOTO
 
 
 def build(file: files.ModelFile) -> Model:
-    """The model that a file holds. Raises ModelError if it is unsuitable."""
+    """The model that a file holds, on the device of the call. Raises ModelError if unsuitable."""
     config = from_json(Config, file.config)
     net = config.network
     rungs = sum(expert.rungs for expert in net.experts)
@@ -137,8 +123,9 @@ def build(file: files.ModelFile) -> Model:
     for name in odds:
         if not bool(((tensors[name] > 0) & (tensors[name] < 1 << 16)).all()):
             raise ModelError(f"The model file's {name} are not all between 0 and 1.")
+    convs = exact_layers(layers, tensors, config.significand, MEAN_LIMIT)
     return Model(
-        ExactExperts(net, exact_layers(layers, tensors, config.significand, MEAN_LIMIT)),
+        ExactExperts(net, convs).to(backends.device()),
         CdfTable(tensors["cdf"], tensors["inverse_scales"]),
         Process(Ladder.of_tensors(tensors), config.interpolated),
         tensors["level_odds"],
@@ -146,6 +133,10 @@ def build(file: files.ModelFile) -> Model:
         config.prior,
         file.id,
     )
+
+
+load = files.loader(build)
+"""Reads a model file. Raises ModelError if it is missing, damaged or unsuitable."""
 
 
 def find(wanted: bytes) -> Model:

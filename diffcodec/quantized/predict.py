@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.exact import backends
 from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.schedule import CHANNELS, PHASES, Step
@@ -18,6 +19,8 @@ from diffcodec.quantized.tiles import in_tiles
 
 ROWS = 1 << 14
 """Positions on which a head works at a time: few enough for the cache."""
+
+_ALL = slice(None)
 
 
 class Context:
@@ -59,7 +62,7 @@ class Conditionals:
     """
 
     def __init__(self, model: Model, state: State, step: Step, wanted: Tensor) -> None:
-        self._network = model.network
+        self._network, self._device = model.network, backends.device()
         self._index = model.process.ladder.index(step)
         self._trunk = self._trunk_of(state, step, wanted)
 
@@ -74,8 +77,9 @@ class Conditionals:
         phase, parts = PHASES[number], []
         around = context.around(phase.known, self._trunk.dtype) if phase.known else None
         for inside, beside in zip(places.split(ROWS), bordered.split(ROWS), strict=True):
-            trunk = self._trunk.index_select(0, inside)  # faster than indexing on one thread
-            known = None if around is None else around(beside)
+            # Faster than indexing on one thread.
+            trunk = self._trunk.index_select(0, inside.to(self._device))
+            known = None if around is None else around(beside).to(self._device)
             parts.append(self._network.head(number, trunk, known, self._index).to(torch.int32))
         mean, scale = torch.cat(parts).cpu().chunk(2, 1)
         return mean.contiguous().numpy(), scale_index(scale).contiguous().numpy()
@@ -87,16 +91,19 @@ class Conditionals:
         floors, planes = state.floors[level], state.planes[level]
         low_planes = pyramid.low_planes(step.rung, level)
 
+        def there(tensor: Tensor, rows: slice = _ALL, columns: slice = _ALL) -> Tensor:
+            return tensor[..., rows, columns].to(self._device)
+
         def tile(rows: slice, columns: slice) -> Tensor:
             children = None
             if finer is not None:
                 family = [slice(2 * side.start, 2 * side.stop) for side in (rows, columns)]
-                children = state.floors[finer][..., family[0], family[1]], state.planes[finer]
+                children = there(state.floors[finer], *family), there(state.planes[finer])
             features = step_features(
-                state.low[..., rows, columns],
-                low_planes,
-                floors[..., rows, columns],
-                planes,
+                there(state.low, rows, columns),
+                there(low_planes),
+                there(floors, rows, columns),
+                there(planes),
                 children,
                 step.extra_bits,
             )

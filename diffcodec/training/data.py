@@ -21,17 +21,24 @@ DRAWINGS = 128
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """The files of all pictures below a folder; raises ImageError if there are none."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ImageError(f"There are no pictures in {folder}.")
+    return paths
+
+
 def load_images(folder: Path, device: torch.device) -> list[Tensor]:
     """All pictures below a folder as uint8 [3, H, W], in the order of their names.
 
     They stay in the device's memory, so that no decoding is left for the training loop.
     Raises ImageError if there are none.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ImageError(f"There are no pictures in {folder}.")
     images = []
-    for path in tqdm(paths, desc=f"reading {folder.name}", leave=False, disable=None):
+    for path in tqdm(
+        pictures_below(folder), desc=f"reading {folder.name}", leave=False, disable=None
+    ):
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
         images.append(torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(device))

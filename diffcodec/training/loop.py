@@ -15,7 +15,7 @@ from tqdm import tqdm
 from diffcodec import __version__
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends, files
-from diffcodec.training.data import Crops, load_images
+from diffcodec.training.data import Crops, load_images, pictures_below
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, Task
 
@@ -72,7 +72,7 @@ def train(
         run.load(checkpoint)
     elif start is not None:
         run.start(start)
-    run.note(data.name)
+    run.note(data)
     fast = place.type == "cuda" or backends.operands(place, torch.bfloat16) is torch.bfloat16
 
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
@@ -128,13 +128,16 @@ class Run:
         self.runs: list[dict[str, Any]] = []
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
 
-    def note(self, folder: str) -> None:
-        """Tell the model card what follows: on which pictures, and on which kind of device."""
-        self.data.setdefault(folder, "licence unknown")
+    def note(self, data: Path) -> None:
+        """Tell the model card what follows: on which folders, and on which kind of device."""
+        root = data.absolute().parent
+        found = {str(path.absolute().parent.relative_to(root)) for path in pictures_below(data)}
+        for folder in sorted(found):
+            self.data.setdefault(folder, "licence unknown")
         place = self.device.type
         if place == "cuda":
             place = torch.cuda.get_device_name(self.device)
-        own = {"data": folder, "device": place, "diffcodec": __version__}
+        own = {"data": ", ".join(sorted(found)), "device": place, "diffcodec": __version__}
         if not self.runs or not own.items() <= self.runs[-1].items():
             self.runs.append({**own, "steps": 0, "minutes": 0.0})
 

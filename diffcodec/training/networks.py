@@ -209,7 +209,7 @@ class Experts(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """What a picture lacks that is known up to the error of a rung.
+    """What a picture lacks that is known up to the error of a rung and a level.
 
     It works at half the resolution, with four pixels of three colours as twelve channels.
     """
@@ -221,9 +221,8 @@ class Denoiser(nn.Module):
         self.blocks = Blocks(convs, "blocks", shape.blocks)
         self.out = convs("out", init=0.1)
 
-    def forward(self, pixels: Tensor, rung: int) -> Tensor:
-        """Pixels [N, 12, h, w] around zero, and the row of the rung, to corrections alike."""
-        index = (rung, 0)
+    def forward(self, pixels: Tensor, index: Index) -> Tensor:
+        """Pixels [N, 12, h, w] around zero, and the rows of rung and level, to corrections."""
         return self.out(self.blocks(self.stem(pixels * UNITS[FEATURES], index), index), index)
 
 

@@ -166,7 +166,7 @@ class Denoiser:
 
     draws: Sequence[Draw] = (Draw(128, 8, half_chroma=0.3, resized=0.25),)
     rate = 2e-3
-    calibration = Draw(256, 8)
+    calibration = Draw(128, 8)
 
     def network(self) -> nn.Module:
         """As `Task.network`."""
@@ -195,8 +195,9 @@ class Denoiser:
 
         def run() -> None:
             for rung in tqdm(trained_rungs(LAST_RUNG), "calibrating", disable=None):
-                shown = denoising.prefixes(PHOTO_PROCESS, crops, rung)
-                denoising.expected(net, shown, rung)
+                for level in ALL_LEVELS:
+                    shown = denoising.prefixes(PHOTO_PROCESS, crops, rung, level)
+                    denoising.expected(net, shown, rung, level)
 
         config = DenoiserConfig(recipes.DENOISER, SIGNIFICAND)
         return to_json(config), quantise(net, run, denoiser_units)
