@@ -24,7 +24,7 @@ SHORTEST = 32
 @cache
 def model_id() -> str:
     """The ids of the default weights, in hexadecimal."""
-    files = (diffcodec.encode(Image.new("RGB", (side, side))) for side in (256, 1))
+    files = (diffcodec.encode(Image.new("RGB", (side, side))) for side in (256, 32))
     pictures, thumbnails = (diffcodec.info(data, rungs=False).model for data in files)
     return f"{pictures} (thumbnails {thumbnails})"
 
