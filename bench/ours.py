@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +22,10 @@ SHORTEST = 32
 
 
 @cache
-def model_id() -> str:
-    """The ids of the default weights, in hexadecimal."""
-    files = (diffcodec.encode(Image.new("RGB", (side, side))) for side in (256, 32))
+def model_id(model: Path | None = None) -> str:
+    """The ids of the weights in hexadecimal: of a model file, or of the default ones."""
+    blank = (Image.new("RGB", (side, side)) for side in (256, 32))
+    files = (diffcodec.encode(image, model=model) for image in blank)
     pictures, thumbnails = (diffcodec.info(data, rungs=False).model for data in files)
     return f"{pictures} (thumbnails {thumbnails})"
 
@@ -39,8 +40,8 @@ def build() -> str:
     return digest.hexdigest()[:12]
 
 
-def _version() -> str:
-    return f"diffcodec {diffcodec.__version__}, model {model_id()}, build {build()}"
+def _version(model: Path | None = None) -> str:
+    return f"diffcodec {diffcodec.__version__}, model {model_id(model)}, build {build()}"
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class DiffcodecPrefixes:
     cuts: int = CUTS
     name: str = NAME
     exact: bool = True
-    model: Path | None = None
+    model: Path | None = field(default=None, repr=False)  # its id counts, not its place
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         return (f"{self.cuts} cuts",)
 
     def version(self) -> str:
-        return _version()
+        return _version(self.model)
 
     def encode(self, image: Image.Image) -> bytes:
         return diffcodec.encode(image, model=self.model)

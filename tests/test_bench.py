@@ -210,6 +210,11 @@ def test_ladders_are_compared_at_equal_quality(
     assert set(table["white"]) <= {"+0.0 %", "-"}
     assert table["later"] != table["white"]
 
+    # Neither the models' temporary places nor anything else that changes counts.
+    measured = (tmp_path / "cache.jsonl").read_text()
+    assert bench("ladder", "--data", picture, "--jobs", 1, "--out", tmp_path).exit_code == 0
+    assert (tmp_path / "cache.jsonl").read_text() == measured
+
 
 def test_embedded_jpeg2000_is_one_file_that_grows_to_lossless() -> None:
     image = waves(128)
