@@ -18,6 +18,7 @@ from diffcodec.exact.files import PHOTO
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.schedule import LOW
 from diffcodec.training.export import with_ladder
+from diffcodec.training.recipes import EARLY_EDGES
 
 LEVELS: Mapping[str, tuple[float, ...]] = {
     "psnr": (25, 27, 30, 33, 36, 39, 42),
@@ -25,11 +26,11 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
 }
 """Qualities at which ladders are compared."""
 
-_LUMA, _EDGES = (-1, -1, -1, 0, 0, 0, 0, 0, 0), (-1, -1, 0, 0, 0, 0, 0, 0, 0)
+_LUMA = (-1, -1, -1, 0, 0, 0, 0, 0, 0)
 
 LADDERS: Mapping[str, Mapping[int, int | Sequence[int]]] = {
     "white": {},
-    "luma's edges earlier from level 2 on": {**dict.fromkeys(range(2, LOW), _EDGES), LOW: _LUMA},
+    "luma's edges earlier from level 2 on": EARLY_EDGES,
     "luma earlier from level 2 on": dict.fromkeys(range(2, LOW + 1), _LUMA),
     "luma earlier from level 3 on": dict.fromkeys(range(3, LOW + 1), _LUMA),
     "luma of levels 2 and 3 earlier": dict.fromkeys((2, 3), _LUMA),

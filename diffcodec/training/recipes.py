@@ -39,15 +39,15 @@ THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
 
 DENOISER = DenoiserShape(rungs=len(RUNG_ODDS), levels=LOW, width=96, blocks=12)
 
-_EDGES = (-1, -1, 0, 0, 0, 0, 0, 0, 0)
+EARLY_EDGES = {
+    **dict.fromkeys(range(2, LOW), (-1, -1, 0, 0, 0, 0, 0, 0, 0)),
+    LOW: (-1, -1, -1, 0, 0, 0, 0, 0, 0),
+}
+"""Luma's edges (HL and LH) and low band, a rung early from level 2 on; as `white` takes it."""
 
-PHOTO_PROCESS = Process(
-    white({**dict.fromkeys(range(2, LOW), _EDGES), LOW: (-1, -1, -1, 0, 0, 0, 0, 0, 0)}),
-    interpolated=2,
-)
-"""Of photographs luma's edges (HL and LH) and low band come a rung early from level 2 on, as the
-eye prefers. Chroma is interpolated at the two finest levels, where a wavelet's rounding would be
-noise of its own."""
+PHOTO_PROCESS = Process(white(EARLY_EDGES), interpolated=2)
+"""Of photographs luma's edges come early, as the eye prefers. Chroma is interpolated at the two
+finest levels, where a wavelet's rounding would be noise of its own."""
 
 THUMBNAIL_PROCESS = Process(white())
 """Thumbnails are for whole files: their error is white, and all colours have wavelets."""
