@@ -169,10 +169,10 @@ def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
     class Watched(type(task)):
         draws = (Draw(16, 4, half_chroma=1.0, edited=1.0),)
 
-        def loss(self, net, draw, crops, generator):
+        def loss(self, net, draw, choice, crops, generator):
             drawn.append(crops)
             assert torch.is_autocast_enabled("cpu")
-            return super().loss(net, draw, crops, generator)
+            return super().loss(net, draw, choice, crops, generator)
 
     watched = Watched()
     monkeypatch.setattr(loop.backends, "operands", lambda device, held: held)
@@ -184,7 +184,7 @@ def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
         device="cpu",
         tasks={"watched": watched},
     )
-    images = load_images(run / "photos", torch.device("cpu"))
+    images = load_images(run / "photos")
     whole = Crops(images, watched.draws[0]).draw(torch.Generator().manual_seed(0))
     assert torch.equal(drawn[0], whole)
 
@@ -258,7 +258,7 @@ def test_pictures_are_loaded_in_the_order_of_their_names(tmp_path):
     (tmp_path / "sub").mkdir()
     for value, name in ((1, "sub/b.png"), (2, "a.webp"), (3, "z.PNG"), (4, "ignored.txt")):
         Image.new("RGB", (3, 2), (value, 0, 9)).save(tmp_path / name, "PNG")
-    images = load_images(tmp_path, torch.device("cpu"))
+    images = load_images(tmp_path)
     assert [int(image[0, 0, 0]) for image in images] == [2, 1, 3]
     assert images[0].shape == (3, 2, 3)
     assert (images[0][2] == 9).all()

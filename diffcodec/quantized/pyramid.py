@@ -4,6 +4,7 @@ A process is what a model file fixes of it; a pyramid is the process on pictures
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LEVELS, LOW, TOP_RUNG, Step, steps
 from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
 from diffcodec.transforms.wavelet import details_shape
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,18 @@ class Pyramid:
                 mask[band::3, :rows, :columns] = True
         return mask
 
-    def planes(self, rung: int, level: int) -> Tensor:
+    def planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of a level once a rung is done, int32 [1, CHANNELS, 1, 1]."""
-        return self.process.ladder.planes(rung, level, self.levels)
+        return _planes(self.process.ladder, rung, level, self.levels, device)
 
-    def low_planes(self, rung: int, level: int) -> Tensor:
+    def low_planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of the error of the low band on which a level works, int32 [1, 3, 1, 1]."""
-        return self.process.ladder.low_planes(rung, self.levels if level == LOW else level)
+        own = self.levels if level == LOW else level
+        return _low_planes(self.process.ladder, rung, own, device)
 
     def cells_at(self, values: Tensor, rung: int, level: int) -> tuple[Tensor, Tensor]:
         """Floors and planes of a level's exact coefficients int32 [N, 9, h, w] after a rung."""
-        planes = self.planes(rung, level).to(values.device)
+        planes = self.planes(rung, level, values.device)
         return cells.floor(values, planes), planes
 
     def refines(self, rung: int, level: int) -> bool:
@@ -150,6 +154,17 @@ class Pyramid:
         low = low.clone()
         low[:, 0] += mid_grey(self.depth)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
+
+
+# Planes that are on a device already can be used while a CUDA graph is recorded.
+@lru_cache(1 << 11)
+def _planes(ladder: Ladder, rung: int, level: int, levels: int, device: torch.device) -> Tensor:
+    return ladder.planes(rung, level, levels).to(device)
+
+
+@lru_cache(1 << 11)
+def _low_planes(ladder: Ladder, rung: int, level: int, device: torch.device) -> Tensor:
+    return ladder.low_planes(rung, level).to(device)
 
 
 def mid_grey(depth: int) -> int:

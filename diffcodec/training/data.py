@@ -1,5 +1,6 @@
 """Images held in memory, and random crops of them, some of them degraded as pictures often are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from diffcodec.errors import ImageError
@@ -29,10 +31,10 @@ def pictures_below(folder: Path) -> list[Path]:
     return paths
 
 
-def load_images(folder: Path, device: torch.device) -> list[Tensor]:
+def load_images(folder: Path) -> list[Tensor]:
     """All pictures below a folder as uint8 [3, H, W], in the order of their names.
 
-    They stay in the device's memory, so that no decoding is left for the training loop.
+    They stay in memory, so that no decoding is left for the training loop.
     Raises ImageError if there are none.
     """
     images = []
@@ -41,13 +43,13 @@ def load_images(folder: Path, device: torch.device) -> list[Tensor]:
     ):
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(device))
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
     return images
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A batch of square crops, taken at every `every`-th step of training.
+    """A batch of square crops, for every `every`-th time that those with `every` 1 are taken.
 
     Args:
         size: side of the crops as the network sees them.
@@ -87,11 +89,10 @@ class Crops:
         if not self.images:
             raise ImageError(f"Training needs pictures of at least {how.size} x {how.size} pixels.")
         self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
-        made = drawings(DRAWINGS) if how.drawn else []
-        self.drawings = [drawing.to(self.images[0].device) for drawing in made]
+        self.drawings = drawings(DRAWINGS) if how.drawn else []
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """A batch uint8 [batch, 3, size, size] on the images' device."""
+        """A batch uint8 [batch, 3, size, size]."""
         how, crops = self.how, []
         for i in torch.multinomial(self.odds, how.batch, replacement=True, generator=generator):
             image = self.images[int(i)]
@@ -130,6 +131,32 @@ class Crops:
         for i in chosen.nonzero()[:, 0].tolist():
             batch[i] = exchange(batch[i])
         return batch
+
+
+class Batches(IterableDataset[Tensor]):
+    """Endless batches of crops; each process that makes some has random numbers of its own."""
+
+    def __init__(self, crops: Crops, seed: int) -> None:
+        self._crops, self._seed = crops, seed
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        generator = torch.Generator().manual_seed(self._seed + (worker.id if worker else 0))
+        while True:
+            yield self._crops.draw(generator)
+
+
+def batches(crops: Crops, seed: int, workers: int = 0) -> Iterator[Tensor]:
+    """Endless batches of crops, made by so many other processes ahead of time."""
+    return iter(
+        DataLoader(
+            Batches(crops, seed),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=workers > 0,
+        )
+    )
 
 
 def resize(pixels: Tensor, side: int) -> Tensor:

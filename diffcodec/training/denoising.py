@@ -29,12 +29,17 @@ def prefixes(process: Process, pictures: Tensor, rung: int, level: int = LOW) ->
     return pyramid.rebuild(known).float()
 
 
-def loss(net: nn.Module, process: Process, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared error of random prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
+def random_step(generator: torch.Generator) -> tuple[int, int]:
+    """The rung and the level of a random prefix."""
     rung, level = (
         first + int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
         for first, odds in ((LAST_RUNG, RUNG_ODDS), (1, LEVEL_ODDS))
     )
+    return rung, level
+
+
+def loss(net: nn.Module, process: Process, rung: int, level: int, pictures: Tensor) -> Tensor:
+    """Mean squared error of prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
     shown = prefixes(process, pictures, rung, level)
     return (expected(net, shown, rung, level) - pictures).square().mean() / 4**rung
 

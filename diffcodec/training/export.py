@@ -49,14 +49,13 @@ def export(
         card = {name: state[name] for name in ("task", "data", "runs")}
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{checkpoint} is a checkpoint of another network.") from error
-    cpu = torch.device("cpu")
-    images = load_images(calibration, cpu)
+    images = load_images(calibration)
     generator = torch.Generator().manual_seed(0)
     crops = Crops(images, task.calibration).draw(generator)
     config, tensors = task.exact(net, crops, images)
     card["calibration"] = f"{len(images)} pictures in {calibration.name}"
     card["diffcodec"] = __version__
     if validation is not None:
-        figures = task.validate(net, load_images(validation, cpu))
+        figures = task.validate(net, load_images(validation))
         card["validation"] = f"{figures} on {validation.name}, float network"
     ModelFile(config, card, tensors).write(out)

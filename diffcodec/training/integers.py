@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffcodec.errors import ModelError
 from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ACTIVATION_LIMIT, Index, check_bound
 from diffcodec.exact.networks import UNITS, tensor_shapes
-from diffcodec.training.networks import FilmConv, Sum
+from diffcodec.training.networks import Block, FilmConv, Sum
 
 WEIGHT_LIMIT = 127
 
@@ -60,6 +60,9 @@ def quantise(
 def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputUnits) -> None:
     """Undo `quantise` but for rounding: set the weights and tables of a float network in place.
 
+    Residual blocks that the tensors have not are the identity; those that the network has not are
+    left out.
+
     Args:
         net: a network of the shape that the tensors are of.
         tensors: of a model file.
@@ -67,11 +70,20 @@ def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputU
 
     Raises ModelError if the tensors are of another network.
     """
-    layers = {name: layer.layer for name, layer in _convs(net)}
+    new = {
+        f"{name}.{part}"
+        for name, block in net.named_modules()
+        if isinstance(block, Block) and f"{name}.first.weight" not in tensors
+        for part in ("first", "second")
+    }
+    layers = {name: layer.layer for name, layer in _convs(net) if name not in new}
     for name, (_, shape) in tensor_shapes(layers).items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise ModelError(f"The model to start from is of another shape at {name}.")
     for name, layer in _convs(net):
+        if name in new:
+            layer.weight.mul_(0 if name.endswith("second") else 1)
+            continue
         weight, bias, multiplier, step = (
             tensors[f"{name}.{part}"] for part in ("weight", "bias", "multiplier", "step")
         )

@@ -1,21 +1,25 @@
 """The training loop: the same for all networks."""
 
-import copy
 import math
+import os
 import pickle
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from diffcodec import __version__
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends, files
-from diffcodec.training.data import Crops, load_images, pictures_below
+from diffcodec.training.data import Crops, batches, load_images, pictures_below
+from diffcodec.training.graphs import Replayed
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.tasks import TASKS, Task
 
@@ -24,7 +28,15 @@ WARM_UP = 0.01
 STARTED_RATE = 0.5
 """The learning rate of a network that starts from a model, against that of one from scratch."""
 
-EMA_DECAY = 0.998
+GPU_BATCHES = 4
+"""How many batches a GPU takes at once; the learning rate is twice as high then."""
+
+EMA_DECAY, EMA_STEPS = 0.98, 10
+"""What an update of the moving average of weights leaves of the old one; steps between updates."""
+
+Kind = tuple[int, tuple[int, ...] | None]
+"""Which draw a batch is of, and what was chosen for it."""
+
 CHECKPOINT_SECONDS = 60.0
 VALIDATION_SECONDS = 900.0
 
@@ -64,32 +76,44 @@ def train(
         raise ValueError("give either minutes or steps")
     aim = tasks[task]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    images = load_images(data, place)
-    crops = [Crops(images, draw) for draw in aim.draws]
-    held_out = load_images(validation, place) if validation else []
+    times = GPU_BATCHES if place.type == "cuda" else 1
+    images = load_images(data)
+    draws = [replace(draw, batch=times * draw.batch) for draw in aim.draws]
+    crops = [Crops(images, draw) for draw in draws]
+    held_out = [image.to(place) for image in load_images(validation)] if validation else []
     run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
     elif start is not None:
         run.start(start)
     run.note(data)
+    workers = max(1, ((os.cpu_count() or 1) - 2) // len(crops)) if place.type == "cuda" else 0
+    sources = [batches(own, 1000 * run.steps, workers) for own in crops]
+    order = cycle(_order([draw.every for draw in draws]))
     fast = place.type == "cuda" or backends.operands(place, torch.bfloat16) is torch.bfloat16
 
+    def step(kind: Kind, batch: Tensor) -> Tensor:
+        # Pixels would lose bits in low precision.
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=True),
+            torch.autocast(place.type, torch.bfloat16, enabled=fast),
+        ):
+            loss = aim.loss(run.net, *kind, batch, run.generator)
+        run.update(loss)
+        return loss.detach()
+
+    replayed: Replayed[Kind] = Replayed(step, place)
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
         warm = min(1, done / WARM_UP + 1e-2)
-        run.optimiser.set_rate(run.rate * warm * (1 + math.cos(math.pi * done)) / 2)
-        # Pixels would lose bits in low precision.
-        drawn = {
-            i: crops[i].draw(run.generator)
-            for i, draw in enumerate(aim.draws)
-            if run.steps % draw.every == 0
-        }
-        with torch.autocast(place.type, torch.bfloat16, enabled=fast):
-            losses = (aim.loss(run.net, i, batch, run.generator) for i, batch in drawn.items())
-            loss = sum(losses, torch.zeros((), device=place))
-        run.update(loss)
+        rate = run.rate * times**0.5 * warm * (1 + math.cos(math.pi * done)) / 2
+        run.optimiser.set_rate(rate)
+        draw = next(order)
+        batch = next(sources[draw]).to(place, non_blocking=True)
+        choice = aim.choose(draw, run.generator)
+        kind = draw, choice
+        run.count(step(kind, batch) if choice is None else replayed(kind, batch))
         now = time.monotonic()
         run.spend(now - last)
         last = now
@@ -108,6 +132,16 @@ def train(
         tqdm.write(run.validation(held_out))
 
 
+def _order(every: list[int]) -> list[int]:
+    """The numbers of the draws as often as they are taken, until all begin again."""
+    return [
+        number
+        for turn in range(math.lcm(*every))
+        for number, own in enumerate(every)
+        if turn % own == 0
+    ]
+
+
 class Run:
     """The state of a training run.
 
@@ -121,7 +155,7 @@ class Run:
         torch.manual_seed(0)
         net = task.network()
         self.net = net.to(device, memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(self.net).requires_grad_(False)
+        self.ema = AveragedModel(self.net, multi_avg_fn=_average)
         self.optimiser = Optimiser(self.net, task.rate)
         self.rate = task.rate
         self.data: dict[str, str] = {}
@@ -148,28 +182,29 @@ class Run:
         self.runs[-1]["minutes"] = round(self.runs[-1]["minutes"] + seconds / 60, 6)
 
     def update(self, loss: Tensor) -> None:
-        """One optimiser step, and the moving averages of weights and loss."""
+        """One optimiser step."""
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimiser.step()
-        # Early on, a long memory would hold on to the random start.
-        decay = min(EMA_DECAY, (2 + self.steps) / (11 + self.steps))
-        with torch.no_grad():
-            for mean, new in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(new, 1 - decay)
-        self.average = loss.detach() if self.steps == 0 else self.average.lerp(loss.detach(), 0.01)
+
+    def count(self, loss: Tensor) -> None:
+        """Update the moving averages of the loss and of the weights after a step."""
+        self.average = loss if self.steps == 0 else self.average.lerp(loss, 0.01)
+        if self.steps % EMA_STEPS == 0:
+            self.ema.update_parameters(self.net)
 
     @torch.no_grad()
     def validation(self, images: list[Tensor]) -> str:
         """One line on how the averaged weights do on held-out pictures."""
-        return f"step {self.steps}: {self.task.validate(self.ema, images)}"
+        return f"step {self.steps}: {self.task.validate(self.ema.module, images)}"
 
     def save(self, path: Path) -> None:
         """Write everything that resuming needs."""
         state: dict[str, Any] = {
             "task": self.name,
             "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "averaged": int(self.ema.n_averaged),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "steps": self.steps,
@@ -191,7 +226,7 @@ class Run:
             net = self.task.network()
             self.task.restore(net, file)
             self.net.load_state_dict(net.state_dict())
-            self.ema.load_state_dict(net.state_dict())
+            self.ema.module.load_state_dict(net.state_dict())
         self.rate = STARTED_RATE * self.task.rate
         self.data, self.runs = file.card.get("data", {}), file.card.get("runs", [])
 
@@ -202,7 +237,8 @@ class Run:
             if state["task"] != self.name:
                 raise ModelError(f"{path} is a checkpoint of the task {state['task']}.")
             self.net.load_state_dict(state["net"])
-            self.ema.load_state_dict(state["ema"])
+            self.ema.module.load_state_dict(state["ema"])
+            self.ema.n_averaged.fill_(state["averaged"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.rate, self.data, self.runs = state["rate"], state["data"], state["runs"]
         except (KeyError, RuntimeError, ValueError) as error:
@@ -210,6 +246,14 @@ class Run:
         self.generator.set_state(state["generator"].cpu())
         self.steps, self.seconds = state["steps"], state["seconds"]
         self.average = state["average"].to(next(self.net.parameters()).device)
+
+
+@torch.no_grad()
+def _average(means: Any, parameters: Any, count: Tensor | int) -> None:
+    # Early on, a long memory would hold on to the random start.
+    decay = min(EMA_DECAY, (1 + int(count)) / (2 + int(count)))
+    for mean, parameter in zip(means, parameters, strict=True):
+        mean.lerp_(parameter, 1 - decay)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ code length, which is the negative ELBO of the quantised process (design, sectio
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from diffcodec.exact.layers import Index
 from diffcodec.quantized import cells
 from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.pyramid import Process, Pyramid, checkerboard
-from diffcodec.quantized.schedule import PHASES, Step
+from diffcodec.quantized.schedule import LOW, PHASES, Step
 from diffcodec.training.networks import Experts
 
 
@@ -31,22 +32,23 @@ class Emphasis:
     rungs: dict[int, tuple[float, float]]
 
 
+def random_rung(emphasis: Emphasis, generator: torch.Generator) -> int:
+    """One of the rungs of an emphasis."""
+    odds = torch.tensor([odds for odds, _ in emphasis.rungs.values()])
+    return list(emphasis.rungs)[int(torch.multinomial(odds, 1, generator=generator))]
+
+
 def step_loss(
-    net: Experts,
-    emphasis: Emphasis,
-    crops: Tensor,
-    generator: torch.Generator,
-    process: Process,
+    net: Experts, emphasis: Emphasis, rung: int, crops: Tensor, process: Process
 ) -> Tensor:
-    """Weighted bits per coefficient of one random rung for crops [N, 3, H, W] uint8."""
-    rungs, (odds, weights) = list(emphasis.rungs), zip(*emphasis.rungs.values(), strict=True)
-    drawn = int(torch.multinomial(torch.tensor(odds), 1, generator=generator))
+    """Weighted bits per coefficient of a random rung for crops [N, 3, H, W] uint8."""
+    odds, weight = emphasis.rungs[rung]
     total = torch.zeros((), device=crops.device)
     pyramid = process.pyramid(*crops.shape[2:])
-    bits = step_bits(net, pyramid, pyramid.analyse(crops), rungs[drawn], list(emphasis.levels))
+    bits = step_bits(net, pyramid, pyramid.analyse(crops), rung, list(emphasis.levels))
     for level, coded in bits.items():
         total = total + emphasis.levels[level] * coded.mean()
-    return total * weights[drawn] / (odds[drawn] * len(rungs))
+    return total * weight / (odds * len(emphasis.rungs))
 
 
 def step_bits(
@@ -59,7 +61,7 @@ def step_bits(
     """
     device = values[1].device
     before = rung + 1
-    low = pyramid.no_low().to(device).expand(len(values[1]), -1, -1, -1)
+    low = values[LOW].new_zeros((len(values[LOW]), 3, *pyramid.size(LOW)))
     result = {}
     for level in pyramid.coarse_to_fine:
         refined, new = pyramid.cells_at(values[level], rung, level)
@@ -68,18 +70,28 @@ def step_bits(
             finer = pyramid.finer(level)
             features = step_features(
                 low,
-                pyramid.low_planes(rung, level).to(device),
+                pyramid.low_planes(rung, level, device),
                 floors,
                 old,
                 None if finer is None else pyramid.cells_at(values[finer], before, finer),
             )
             index = pyramid.process.ladder.index(Step(rung, level))
             bits = _level_bits(net, index, features, (floors, old), (refined, new))
-            result[level] = bits * pyramid.exists(level).to(device)
+            result[level] = bits * _exists(pyramid, level, device)
         if level == min(levels):
             break
         low = pyramid.finer_low(low, level, cells.reconstruct(refined, new))
     return result
+
+
+@lru_cache(256)
+def _exists(pyramid: Pyramid, level: int, device: torch.device) -> Tensor:
+    return pyramid.exists(level).to(device)
+
+
+@lru_cache(256)
+def _even(height: int, width: int, device: torch.device) -> Tensor:
+    return (checkerboard(height, width) == 0).to(device)
 
 
 def _level_bits(
@@ -92,7 +104,7 @@ def _level_bits(
     """Bits of one level; `before` and `after` are its floors and planes."""
     moves = phase_features(*before, *after)
     trunk = net.trunk(features, index)
-    even = checkerboard(*moves.shape[-2:]).to(moves.device) == 0
+    even = _even(*moves.shape[-2:], moves.device)
     conditionals = []
     for number, phase in enumerate(PHASES):
         known = moves[:, : phase.known]

@@ -33,7 +33,7 @@ def _networks(*blocks: tuple[int, int]) -> StepShape:
     )
 
 
-PHOTO_NETWORKS = _networks((12, 4), (8, 3), (4, 0))
+PHOTO_NETWORKS = _networks((10, 1), (7, 0), (3, 0))
 
 THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
 

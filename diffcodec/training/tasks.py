@@ -33,7 +33,7 @@ from diffcodec.training.data import Draw
 from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import Experts
-from diffcodec.training.objective import step_bits, step_loss
+from diffcodec.training.objective import random_rung, step_bits, step_loss
 from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL, THUMBNAIL_PROCESS, Recipe
 from diffcodec.training.times import ImportanceTimes
@@ -70,8 +70,22 @@ class Task(Protocol[Net]):
         """The float network, untrained."""
         ...
 
-    def loss(self, net: Net, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of a batch uint8 [N, 3, H, W] of the draw with this number."""
+    def choose(self, draw: int, generator: torch.Generator) -> tuple[int, ...] | None:
+        """At which noise level a batch is trained: all that its loss depends on besides its crops.
+
+        None if a loss draws random numbers itself.
+        """
+        ...
+
+    def loss(
+        self,
+        net: Net,
+        draw: int,
+        choice: Any,
+        crops: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The loss of a batch uint8 [N, 3, H, W] of the draw with this number at a choice."""
         ...
 
     def validate(self, net: Net, images: list[Tensor]) -> str:
@@ -111,12 +125,22 @@ class Codec:
         """As `Task.network`."""
         return Experts(self.config.network)
 
-    def loss(self, net: Experts, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
+    def choose(self, draw: int, generator: torch.Generator) -> tuple[int]:
+        """As `Task.choose`: a rung."""
+        return (random_rung(self.emphases[draw], generator),)
+
+    def loss(
+        self,
+        net: Experts,
+        draw: int,
+        choice: tuple[int],
+        crops: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
         every = self.draws[draw].every
-        emphasis = self.emphases[draw]
-        return every * step_loss(net, emphasis, crops, generator, self.process)
+        return every * step_loss(net, self.emphases[draw], *choice, crops, self.process)
 
     def validate(self, net: Experts, images: list[Tensor]) -> str:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
@@ -172,9 +196,20 @@ class Denoiser:
         """As `Task.network`."""
         return networks.Denoiser(recipes.DENOISER)
 
-    def loss(self, net: nn.Module, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
+    def choose(self, draw: int, generator: torch.Generator) -> tuple[int, int]:
+        """As `Task.choose`: a rung and a level."""
+        return denoising.random_step(generator)
+
+    def loss(
+        self,
+        net: nn.Module,
+        draw: int,
+        choice: tuple[int, int],
+        crops: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
         """As `Task.loss`."""
-        return denoising.loss(net, PHOTO_PROCESS, crops, generator)
+        return denoising.loss(net, PHOTO_PROCESS, *choice, crops)
 
     def validate(self, net: nn.Module, images: list[Tensor]) -> str:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
@@ -241,7 +276,17 @@ class Gaussian:
         """As `Task.network`."""
         return TimedModel()
 
-    def loss(self, net: TimedModel, draw: int, crops: Tensor, generator: torch.Generator) -> Tensor:
+    def choose(self, draw: int, generator: torch.Generator) -> None:
+        """As `Task.choose`: each picture has a time of its own."""
+
+    def loss(
+        self,
+        net: TimedModel,
+        draw: int,
+        choice: None,
+        crops: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
         """As `Task.loss`: an unbiased estimate of the diffusion term, in bits/dim."""
         x = to_data(crops)
         times, weights = net.times.draw(len(x), generator)

@@ -1,0 +1,49 @@
+"""CUDA computes what the CPU does: the same bytes, the same pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcodec
+from diffcodec.exact import backends
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+def pixels(height, width, seed=0):
+    """Waves, a hard edge and a little noise."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 70 * np.sin(x / 13 + c) * np.cos(y / 9) for c in range(3)]
+    noisy = np.stack(waves, -1) + random.normal(0, 4, (height, width, 3)) + 30 * (x > y)[..., None]
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_fast_type_of_operands_is_exact(dtype):
+    assert backends.operands(torch.device("cuda"), dtype) is not backends.STRICT
+
+
+@pytest.mark.parametrize("size", [(31, 32), (64, 50), (301, 417), (700, 900)])
+def test_the_same_bytes_and_pictures(size):
+    image = pixels(*size)
+    file = diffcodec.encode(image, device="cuda")
+    assert file == diffcodec.encode(image, device="cpu")
+    assert np.array_equal(diffcodec.decode(file, device="cuda"), image)
+    half = file[: len(file) // 2]
+    shown = [np.asarray(diffcodec.decode(half, device=d)) for d in ("cpu", "cuda")]
+    assert np.array_equal(*shown)
+
+
+def test_the_same_bytes_at_a_lower_quality():
+    image = pixels(200, 300)
+    files = [diffcodec.encode(image, psnr=34, device=device) for device in ("cpu", "cuda")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("how", [{"method": "bits-back"}, {"method": "channel", "bpp": 0.3}])
+def test_a_set_of_the_gaussian_process_has_the_same_bytes(how):
+    pictures = [pixels(32, 32, seed) for seed in range(2)]
+    files = [diffcodec.encode_set(pictures, device=device, **how) for device in ("cpu", "cuda")]
+    assert files[0] == files[1]
