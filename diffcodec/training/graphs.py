@@ -43,7 +43,9 @@ class Replayed(Generic[Kind]):
             return result
         if kind not in self._graphs:
             graph, held = torch.cuda.CUDAGraph(), given.clone()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 result = self._function(kind, held)
             self._graphs[kind] = graph, held, result
         graph, held, result = self._graphs[kind]
