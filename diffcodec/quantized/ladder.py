@@ -102,13 +102,17 @@ class Ladder:
         return row, step.level - 1
 
 
-def white(later: Mapping[int, int | Sequence[int]] | None = None) -> Ladder:
+def white(
+    later: Mapping[int, int | Sequence[int]] | None = None, highest: Mapping[int, int] | None = None
+) -> Ladder:
     """The ladder of white error, but for what comes later or earlier.
 
     Args:
         later: for some levels, by how many rungs (below zero: earlier): one number, or one for
             each of the CHANNELS. A level is served by the rows of the rungs at which its first
             channel has the same cells else.
+        highest: for some levels, the highest rung with a row of its own, if that is not
+            HIGHEST_TRAINED_RUNG; higher ones borrow its row.
     """
     late = dict.fromkeys(range(1, LOW + 1), (0,) * CHANNELS)
     for level, delay in (later or {}).items():
@@ -129,6 +133,7 @@ def white(later: Mapping[int, int | Sequence[int]] | None = None) -> Ladder:
     ]
     low = [table([c * norm for c in _COLOUR_NORMS], late[LOW][::3]) for norm in _LOW_NORMS]
     delays = torch.tensor([late[level][0] for level in range(1, LOW + 1)])
-    rows = (rungs + delays).clamp(LAST_RUNG, HIGHEST_TRAINED_RUNG) - FINISH
+    last = torch.tensor([(highest or {}).get(n, HIGHEST_TRAINED_RUNG) for n in range(1, LOW + 1)])
+    rows = (rungs.minimum(last) + delays).clamp(LAST_RUNG, HIGHEST_TRAINED_RUNG) - FINISH
     rows[0] = 0
     return Ladder(torch.stack(details, 1), torch.stack(low, 1), rows.to(torch.int8))

@@ -45,9 +45,10 @@ EARLY_EDGES = {
 }
 """Luma's edges (HL and LH) and low band, a rung early from level 2 on; as `white` takes it."""
 
-PHOTO_PROCESS = Process(white(EARLY_EDGES), interpolated=2)
+PHOTO_PROCESS = Process(white(EARLY_EDGES, highest={1: 9, 2: 9}), interpolated=2)
 """Of photographs luma's edges come early, as the eye prefers. Chroma is interpolated at the two
-finest levels, where a wavelet's rounding would be noise of its own."""
+finest levels, where a wavelet's rounding would be noise of its own. These levels are trained on
+small crops, which have no rung above the ninth (`PICTURES`)."""
 
 THUMBNAIL_PROCESS = Process(white())
 """Thumbnails are for whole files: their error is white, and all colours have wavelets."""
