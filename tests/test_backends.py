@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -29,9 +30,12 @@ BACKENDS = [
 @pytest.fixture
 def anew():
     """A process in which no backend has been chosen yet, before and after."""
-    backends._chosen.cache_clear()
+    choices = backends._chosen, backends._exact_cuda
+    for chosen in choices:
+        chosen.cache_clear()
     yield
-    backends._chosen.cache_clear()
+    for chosen in choices:
+        chosen.cache_clear()
 
 
 @DTYPES
@@ -180,13 +184,31 @@ def test_after_an_error_all_is_as_before():
     assert surroundings() == around
 
 
-def test_the_device_is_that_of_the_call():
+def test_the_device_is_that_of_the_call(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert backends.device() == CPU
     for name in ("auto", "cpu"):
         with exactly(device=name):
             assert backends.device() == CPU
     with pytest.raises(ValueError, match="auto, cpu, cuda"):
         diffcodec.sample(8, 8, device="tpu")
+
+
+def test_a_device_whose_sums_are_exact_serves_unasked(anew, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "conformance", lambda *_: 1.0)
+    for name, kind in (("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")):
+        with exactly(device=name):
+            assert backends.device().type == kind
+
+
+def test_the_cpu_serves_for_a_device_whose_sums_are_not_exact(anew, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "conformance", lambda *_: None)
+    with pytest.warns(UserWarning, match="not exact on this machine's CUDA. The CPU"), exactly():
+        assert backends.device() == CPU
+    with warnings.catch_warnings(action="error"), exactly():  # it is said once
+        assert backends.device() == CPU
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):

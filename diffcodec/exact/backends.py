@@ -10,6 +10,7 @@ import inspect
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ STRICT = torch.float64
 """Operands that no setting of a library makes less precise; every kind of device has them."""
 
 DEVICES = ("auto", "cpu", "cuda")
-"""What a caller may ask for: "auto" is the CPU, as long as CUDA has not been tried widely."""
+"""What a caller may ask for: "auto" is CUDA where there is a device whose sums are exact."""
 
 _FAST = dict.fromkeys(("cpu", "cuda"), (torch.bfloat16, torch.float32))
 """Faster types of operands by kind of device, the shortest first."""
@@ -126,11 +127,23 @@ def _found(name: str) -> torch.device:
     """The device that a caller asks for by one of DEVICES. Raises DeviceError."""
     if name not in DEVICES:
         raise ValueError(f"device is one of {', '.join(DEVICES)}, not {name!r}")
-    if name != "cuda":
-        return _CPU
-    if is_fork() or not torch.cuda.is_available():
+    usable = not is_fork() and torch.cuda.is_available()
+    if name == "cuda" and not usable:
         raise DeviceError("There is no CUDA device that this process can use.")
-    return torch.device("cuda")
+    exact = name == "cuda" or (name == "auto" and usable and _exact_cuda())
+    return torch.device("cuda") if exact else _CPU
+
+
+@cache
+def _exact_cuda() -> bool:
+    """Whether sums on the CUDA device are exact; says once if they are not."""
+    try:
+        for dtype in _FAST["cuda"]:
+            _chosen("cuda", dtype, _settings())
+    except DeviceError as error:
+        warnings.warn(f"{error} The CPU computes instead.", stacklevel=2)
+        return False
+    return True
 
 
 def processors() -> int:

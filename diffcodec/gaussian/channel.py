@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.entropy import Bits, Coder, Probabilities, quantise_probabilities
+from diffcodec.exact import backends
 from diffcodec.exact.cdf import QUANTILE_UNITS
 from diffcodec.gaussian.chain import Chain, Moments
 from diffcodec.gaussian.decoder import to_data
@@ -179,7 +180,7 @@ class Codebook:
 
     def __init__(self, quantiles: Tensor) -> None:
         self._quantiles = quantiles.numpy()
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = backends.device()
 
     def candidate(self, block: int, number: int, length: int) -> Tensor:
         """Deviates float64 [length], multiples of one over QUANTILE_UNITS."""
