@@ -14,7 +14,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["codec", "thumbnails", "denoiser", "gaussian-32", "gaussian-64"]),
+    type=click.Choice(["codec", "thumbnails", "denoiser", "visual", "gaussian-32", "gaussian-64"]),
     default="codec",
     show_default=True,
     help="The codec's conditionals, the same for very small pictures (from mosaics of 32x32), the "
