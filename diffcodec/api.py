@@ -21,6 +21,9 @@ from diffcodec.quantized import stream as quantised
 from diffcodec.quantized.model import Model
 from diffcodec.streaming import Source, Stream
 
+SHOWN = ("mean", "visual", "sample")
+"""How a prefix can be shown."""
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -133,7 +136,7 @@ def decode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     rung: int | None = None,
-    detail: str = "mean",
+    show: str = "mean",
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
@@ -146,8 +149,9 @@ def decode(
         data: the bytes.
         bpp, max_bytes: use only so much of the file.
         rung: stop where this rung is done; what is stored has none, and is read whole.
-        detail: "mean" shows what a prefix leaves open as its expectation; "sample" draws it from
-            the model's conditionals, with `seed`.
+        show: how a prefix is shown, one of SHOWN: "mean" as the expectation of the picture, which
+            has the best PSNR; "visual" as what looks most like it; "sample" with what is left open
+            drawn from the model's conditionals, by `seed`.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
@@ -162,7 +166,7 @@ def decode(
         bpp=bpp,
         max_bytes=max_bytes,
         rung=rung,
-        detail=detail,
+        show=show,
         seed=seed,
         model=model,
         progress=progress,
@@ -189,6 +193,7 @@ def decode_cuts(
     data: bytes,
     sizes: Iterable[int],
     *,
+    visual: bool = False,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -198,6 +203,7 @@ def decode_cuts(
     Args:
         data: the bytes.
         sizes: in bytes, of the prefixes; each has the header.
+        visual: whether they are shown as `decode` shows them for "visual", not for "mean".
         model, threads, device: as `decode` takes them.
 
     Yields the pictures, of shorter prefixes first. Raises as `decode` does.
@@ -209,7 +215,7 @@ def decode_cuts(
     if header.codec == STORED:
         shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
     else:
-        shown = quantised.cuts(_model(header, model), header, file.stream, lengths)
+        shown = quantised.cuts(_model(header, model), header, file.stream, lengths, visual)
     for planes in shown:
         yield _picture(file, planes)
 
@@ -218,6 +224,7 @@ def decode_cuts(
 def decode_progressive(
     source: bytes | BinaryIO,
     *,
+    visual: bool = False,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -229,12 +236,13 @@ def decode_progressive(
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    `model`, `threads` and `device` are as `decode` takes them, and it raises what that does.
+    `visual` is as `decode_cuts` takes it, `model`, `threads` and `device` as `decode` does, which
+    raises the same.
     """
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
     stream = Stream(delivery, start, header.stream_bytes)
-    for used, rung, last, planes in _previews(header, stream, model):
+    for used, rung, last, planes in _previews(header, stream, model, visual):
         if last:
             _wait_for_boxes(delivery)
         file = container.read(delivery.data)
@@ -325,7 +333,7 @@ def _read(
     bpp: float | None = None,
     max_bytes: int | None = None,
     rung: int | None = None,
-    detail: str = "mean",
+    show: str = "mean",
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
@@ -333,8 +341,8 @@ def _read(
     device: str = "auto",
 ) -> tuple[NDArray, File]:
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
-    if detail not in ("mean", "sample"):
-        raise ValueError(f"detail is 'mean' or 'sample', not {detail!r}")
+    if show not in SHOWN:
+        raise ValueError(f"show is one of {', '.join(SHOWN)}, not {show!r}")
     header, start = container.read_header(data)
     limit = Cut(bpp, max_bytes).size(header.pixels)
     if limit is not None:
@@ -347,19 +355,20 @@ def _read(
         header,
         file.stream,
         rung=rung,
-        seed=seed if detail == "sample" else None,
+        seed=seed if show == "sample" else None,
+        visual=show == "visual",
         progress=progress,
     )
     return planes, file
 
 
 def _previews(
-    header: Header, stream: Stream, model: Path | None
+    header: Header, stream: Stream, model: Path | None, visual: bool
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """As of `quantised.previews`, for any codec."""
     if header.codec == STORED:
         return stored.previews(header, stream)
-    return quantised.previews(_model(header, model), header, stream)
+    return quantised.previews(_model(header, model), header, stream, visual)
 
 
 def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.gaussian import samplers, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
-from diffcodec.gaussian.stream import Detail, Milestone
+from diffcodec.gaussian.stream import Milestone, Show
 from diffcodec.limits import Cut, Progress, ignore
 from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 
@@ -156,7 +156,7 @@ def decode_set(
     data: bytes,
     *,
     bpp: float | None = None,
-    detail: Detail = "mean",
+    show: Show = "mean",
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
@@ -168,7 +168,7 @@ def decode_set(
     Args:
         data: the bytes; of a `channel` set any prefix that has the header.
         bpp: use only so many bits per pixel of a `channel` set.
-        detail: what a `channel` set shows of the state that it reaches: its expectation, a sample
+        show: what a `channel` set shows of the state that it reaches: its expectation, a sample
             of what it may have been (DiffC-A), or where the probability flow takes it (DiffC-F).
         seed: of the sample.
         model: the model file that the set was made with, if it is not an installed one.
@@ -188,7 +188,7 @@ def decode_set(
     limit = Cut(bpp).size(header.pixels)
     if limit is not None:
         there = there[: max(0, limit - len(container.write_set_header(header)))]
-    return _images(stream.decode_channel(chain, header, there, detail, seed, progress))
+    return _images(stream.decode_channel(chain, header, there, show, seed, progress))
 
 
 @exact_arithmetic

@@ -98,14 +98,14 @@ class ToyCodec:
         *,
         bpp=None,
         max_bytes=None,
-        detail="mean",
+        show="mean",
         seed=0,
         model=None,
         progress=None,
         threads=None,
         device="auto",
     ):
-        self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "detail": detail, "seed": seed})
+        self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "show": show, "seed": seed})
         self.computing.append((threads, device))
         if progress:
             progress(1.0)
@@ -450,13 +450,13 @@ def test_decode_is_a_filter(coded):
 
 
 def test_decode_passes_its_options_on(toy, coded):
-    for options in (["--bpp", "0.5"], ["--max-bytes", "99"], ["--detail", "sample", "--seed", "7"]):
+    for options in (["--bpp", "0.5"], ["--max-bytes", "99"], ["--show", "sample", "--seed", "7"]):
         assert run("decode", "a.dfc", "-o", "b.png", *options).exit_code == 0
-    default = {"bpp": None, "max_bytes": None, "detail": "mean", "seed": 0}
+    default = {"bpp": None, "max_bytes": None, "show": "mean", "seed": 0}
     assert toy.calls == [
         default | {"bpp": 0.5},
         default | {"max_bytes": 99},
-        default | {"detail": "sample", "seed": 7},
+        default | {"show": "sample", "seed": 7},
     ]
 
 
@@ -468,7 +468,7 @@ def test_decode_passes_its_options_on(toy, coded):
         ["--bpp", "nan"],
         ["--max-bytes", "0"],
         ["--max-bytes", "1.5"],
-        ["--detail", "median"],
+        ["--show", "median"],
         ["--seed", "-1"],
         ["--seed", "x"],
     ],
@@ -562,7 +562,7 @@ def test_live_says_that_the_input_was_truncated(folder):
 
 @pytest.mark.parametrize(
     "options",
-    [["-o", "b.png"], ["--bpp", "1"], ["--max-bytes", "9"], ["--detail", "sample"]],
+    [["-o", "b.png"], ["--bpp", "1"], ["--max-bytes", "9"], ["--show", "sample"]],
 )
 def test_live_stands_alone(toy, coded, options):
     refused(run("decode", "a.dfc", "--live", "out.png", *options), "--live", code=2)
@@ -688,6 +688,7 @@ def training(folder, monkeypatch):
     module = types.ModuleType("diffcodec.training")
     module.train = lambda *a, **k: calls.append(("train", a, k))
     module.export = lambda *a, **k: calls.append(("export", a, k))
+    module.pack = lambda *a: calls.append(("pack", a)) or (3, 4)
     monkeypatch.setitem(sys.modules, "diffcodec.training", module)
     monkeypatch.setattr(diffcodec, "training", module, raising=False)
     Path("photos").mkdir()
@@ -699,7 +700,7 @@ def test_train_passes_its_budget_on(training):
     assert run("train", "photos", "model.pt", "--minutes", "1.5").exit_code == 0
     options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--task", "denoiser"]
     assert run("train", "photos", "model.pt", *options).exit_code == 0
-    paths = (Path("photos"), Path("model.pt"))
+    paths = ((Path("photos"),), Path("model.pt"))
     names = ("minutes", "steps", "validation", "start", "device")
     none = dict.fromkeys(names)
     assert training == [
@@ -710,6 +711,15 @@ def test_train_passes_its_budget_on(training):
             none | {"steps": 9, "validation": Path("checks"), "device": "cpu", "task": "denoiser"},
         ),
     ]
+
+
+def test_pack_passes_its_folders_on(training):
+    result = run("pack", "photos", "checks", "-o", "set.zip", "--mib", "52.5", "--seed", "2")
+    assert result.exit_code == 0
+    assert "set.zip: 3 of 4 pictures" in result.output
+    assert training == [("pack", ((Path("photos"), Path("checks")), Path("set.zip"), 52.5, 2))]
+    refused(run("pack", "photos", "-o", "set.zip"), "--mib", code=2)
+    refused(run("pack", "missing", "-o", "set.zip", "--mib", "1"), "missing", code=2)
 
 
 @pytest.mark.parametrize(

@@ -162,10 +162,10 @@ def test_what_the_state_leaves_open_can_be_drawn(rough):
     shown = {}
     for name, *options in (
         ("mean",),
-        ("sample", "--detail", "sample"),
-        ("other", "--detail", "sample", "--seed", "1"),
-        ("again", "--detail", "sample", "--seed", "1"),
-        ("flow", "--detail", "flow"),
+        ("sample", "--show", "sample"),
+        ("other", "--show", "sample", "--seed", "1"),
+        ("again", "--show", "sample", "--seed", "1"),
+        ("flow", "--show", "flow"),
         ("less", "--bpp", "2"),
     ):
         result = done("decode", "rough.dfc", "-o", name, *options)
@@ -280,9 +280,9 @@ def test_decode_refuses_what_a_file_has_not(lossless):
     refused(run("decode", "lossless.dfc", "--max-bytes", "9"), "--max-bytes does not", code=2)
     refused(run("decode", "lossless.dfc", "--live", "x.png"), "set of pictures")
     done("encode", "a.png")
-    flow = ["--detail", "flow"]
-    refused(run("decode", "a.dfc", "-o", "x.png", *flow), "--detail flow", "a.dfc", code=2)
-    refused(run("decode", "a.dfc", "lossless.dfc", *flow), "--detail flow", code=2)
+    flow = ["--show", "flow"]
+    refused(run("decode", "a.dfc", "-o", "x.png", *flow), "--show flow", "a.dfc", code=2)
+    refused(run("decode", "a.dfc", "lossless.dfc", *flow), "--show flow", code=2)
     assert contents() == {*SIZES, "a.dfc", "lossless.dfc"}
 
 

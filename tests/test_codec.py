@@ -358,12 +358,12 @@ def test_a_damaged_lossy_file_is_told(tiny):
         list(diffcodec.decode_progressive(bytes(damaged)))
 
 
-@pytest.mark.parametrize("detail", ["mean", "sample"])
-def test_a_damaged_lossless_file_is_told_with_either_detail(tiny, detail):
+@pytest.mark.parametrize("show", ["mean", "sample"])
+def test_a_damaged_lossless_file_is_told_however_it_is_shown(tiny, show):
     damaged = bytearray(tiny[1])
     damaged[len(damaged) // 2] ^= 0x10
     with pytest.raises(CorruptError):
-        diffcodec.decode(bytes(damaged), detail=detail)
+        diffcodec.decode(bytes(damaged), show=show)
     with pytest.raises(CorruptError):
         list(diffcodec.decode_progressive(bytes(damaged)))
 
@@ -378,7 +378,7 @@ def test_any_stream_is_an_error_or_a_picture(stream):
         with suppress(CorruptError):
             diffcodec.decode(data)
         with suppress(CorruptError):
-            assert diffcodec.decode(data[:-1] if stream else data, detail="sample").size == (4, 3)
+            assert diffcodec.decode(data[:-1] if stream else data, show="sample").size == (4, 3)
 
 
 def test_damaged_prefixes_are_still_pictures(tiny):
@@ -473,19 +473,19 @@ def test_sampled_details_follow_the_seed_and_the_prefix(tiny):
     image, data = tiny
     start = container.read(data).start
     cut = data[: start + (len(data) - start) // 2]
-    first, again, other = (diffcodec.decode(cut, detail="sample", seed=s) for s in (1, 1, 2))
+    first, again, other = (diffcodec.decode(cut, show="sample", seed=s) for s in (1, 1, 2))
     assert same(first, again)
     assert not same(first, other)
-    assert same(diffcodec.decode(data, detail="sample", seed=1), image)
-    with pytest.raises(ValueError, match="detail"):
-        diffcodec.decode(data, detail="median")
+    assert same(diffcodec.decode(data, show="sample", seed=1), image)
+    with pytest.raises(ValueError, match="show"):
+        diffcodec.decode(data, show="median")
 
 
 def test_a_sample_agrees_with_what_the_prefix_tells(coded):
     image, data = coded
     used = [p.bytes_used for p in diffcodec.decode_progressive(data)][-3]
     mean = psnr(diffcodec.decode(data[:used]), image)
-    sampled = psnr(diffcodec.decode(data[:used], detail="sample", seed=3), image)
+    sampled = psnr(diffcodec.decode(data[:used], show="sample", seed=3), image)
     assert mean - 6 < sampled < mean  # the mean has the least error; a sample about twice that
 
 

@@ -127,7 +127,7 @@ def test_training_lowers_the_bound(monkeypatch):
     pictures = waves(16, 8)
     losses = []
     for _ in range(60):
-        loss = task.loss(net, 0, pictures, generator)
+        loss = task.loss(net, 0, None, pictures, generator)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -155,7 +155,7 @@ def run(tmp_path_factory, narrow):
     for size in (160, 32):
         pixels = waves(size, 1)[0].permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / "pictures" / f"{size}.png")
-    train(folder / "pictures", folder / "run.pt", task="gaussian-32", steps=2, device="cpu")
+    train([folder / "pictures"], folder / "run.pt", task="gaussian-32", steps=2, device="cpu")
     return folder
 
 
@@ -182,7 +182,7 @@ def test_the_task_trains_validates_and_samples(run):
 def test_small_pictures_are_refused(tmp_path):
     Image.new("RGB", (31, 99)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="32"):
-        train(tmp_path, tmp_path / "run.pt", task="gaussian-32", steps=1)
+        train([tmp_path], tmp_path / "run.pt", task="gaussian-32", steps=1)
 
 
 def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch):

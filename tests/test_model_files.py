@@ -42,7 +42,14 @@ def refused(file, *words):
 
 def test_every_installed_model_is_one_of_the_registry():
     assert INSTALLED.keys() == BUILDERS.keys()
-    known = {files.PHOTO, files.THUMBNAIL, files.DENOISER, files.GAUSSIAN_32, files.GAUSSIAN_64}
+    known = {
+        files.PHOTO,
+        files.THUMBNAIL,
+        files.DENOISER,
+        files.VISUAL,
+        files.GAUSSIAN_32,
+        files.GAUSSIAN_64,
+    }
     assert known == set(INSTALLED.values())
 
 

@@ -141,8 +141,8 @@ def test_milestones_tell_actual_and_ideal_bits(channel):
 
 def test_detail_draws_or_flows(channel):
     cut = channel.data[: channel.milestones[-1].bytes // 2]
-    mean, flow = (diffcodec.decode_set(cut, detail=detail) for detail in ("mean", "flow"))
-    one, two, again = (diffcodec.decode_set(cut, detail="sample", seed=seed) for seed in (1, 2, 1))
+    mean, flow = (diffcodec.decode_set(cut, show=show) for show in ("mean", "flow"))
+    one, two, again = (diffcodec.decode_set(cut, show="sample", seed=seed) for seed in (1, 2, 1))
     assert same(one, again)
     assert not same(one, two)
     assert not same(mean, flow)

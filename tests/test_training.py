@@ -29,7 +29,6 @@ from diffcodec.training.data import (
     edit,
     exchange,
     halve_chroma,
-    load_images,
     resize,
     smooth_chroma,
 )
@@ -39,6 +38,7 @@ from diffcodec.training.objective import gaussian_bits, step_bits
 from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.recipes import PHOTO_PROCESS
+from diffcodec.training.sources import find, load_images, pack
 from diffcodec.training.tasks import TASKS
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
@@ -133,7 +133,7 @@ def run(tmp_path_factory):
     for seed in range(2):
         image = Image.fromarray(pixels(512, 512, seed).transpose(1, 2, 0))
         image.save(folder / "photos" / f"{seed}.png")
-    train(folder / "photos", folder / "run.pt", steps=2, device="cpu")
+    train([folder / "photos"], folder / "run.pt", steps=2, device="cpu")
     return folder
 
 
@@ -151,9 +151,9 @@ def test_training_changes_the_weights_and_resumes(run, tmp_path):
     assert before["steps"] == 2
     assert not same_weights(before["net"], start)
 
-    train(run / "photos", checkpoint, steps=2, device="cpu")  # the budget is spent
+    train([run / "photos"], checkpoint, steps=2, device="cpu")  # the budget is spent
     assert same_weights(load_checkpoint(checkpoint)["net"], before["net"])
-    train(run / "photos", checkpoint, steps=3, device="cpu")
+    train([run / "photos"], checkpoint, steps=3, device="cpu")
     after = load_checkpoint(checkpoint)
     assert after["steps"] == 3
     assert after["seconds"] > before["seconds"]
@@ -177,14 +177,14 @@ def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
     watched = Watched()
     monkeypatch.setattr(loop.backends, "operands", lambda device, held: held)
     train(
-        run / "photos",
+        [run / "photos"],
         tmp_path / "run.pt",
         task="watched",
         steps=1,
         device="cpu",
         tasks={"watched": watched},
     )
-    images = load_images(run / "photos")
+    images = load_images([run / "photos"])
     whole = Crops(images, watched.draws[0]).draw(torch.Generator().manual_seed(0))
     assert torch.equal(drawn[0], whole)
 
@@ -214,9 +214,9 @@ def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
 def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
     monkeypatch.setattr(TASKS["denoiser"], "draws", (Draw(64, 1),))
     monkeypatch.setattr(TASKS["denoiser"], "calibration", Draw(32, 1))
-    train(run / "photos", tmp_path / "run.pt", task="denoiser", steps=2, device="cpu")
+    train([run / "photos"], tmp_path / "run.pt", task="denoiser", steps=2, device="cpu")
     with pytest.raises(ModelError, match="denoiser"):
-        train(run / "photos", tmp_path / "run.pt", steps=3, device="cpu")
+        train([run / "photos"], tmp_path / "run.pt", steps=3, device="cpu")
     path = tmp_path / "denoiser.safetensors"
     export(tmp_path / "run.pt", path, calibration=run / "photos", validation=run / "photos")
     card, _ = told(path)
@@ -245,12 +245,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
 def test_training_needs_one_budget_and_large_pictures(tmp_path):
     for budget in ({}, {"steps": 1, "minutes": 1.0}):
         with pytest.raises(ValueError, match="either"):
-            train(tmp_path, tmp_path / "run.pt", **budget)
+            train([tmp_path], tmp_path / "run.pt", **budget)
     with pytest.raises(ImageError, match="no pictures"):
-        train(tmp_path, tmp_path / "run.pt", steps=1)
+        train([tmp_path], tmp_path / "run.pt", steps=1)
     Image.new("RGB", (600, 511)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="512"):
-        train(tmp_path, tmp_path / "run.pt", steps=1)
+        train([tmp_path], tmp_path / "run.pt", steps=1)
     assert not (tmp_path / "run.pt").exists()
 
 
@@ -258,10 +258,52 @@ def test_pictures_are_loaded_in_the_order_of_their_names(tmp_path):
     (tmp_path / "sub").mkdir()
     for value, name in ((1, "sub/b.png"), (2, "a.webp"), (3, "z.PNG"), (4, "ignored.txt")):
         Image.new("RGB", (3, 2), (value, 0, 9)).save(tmp_path / name, "PNG")
-    images = load_images(tmp_path)
+    images = load_images([tmp_path])
     assert [int(image[0, 0, 0]) for image in images] == [2, 1, 3]
     assert images[0].shape == (3, 2, 3)
     assert (images[0][2] == 9).all()
+
+
+def test_a_packed_set_is_small_and_lossless_and_says_where_its_pictures_are_from(tmp_path):
+    random = np.random.default_rng(0)
+    for folder in ("one", "two"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for number in range(4):
+            noise = random.integers(0, 256, (64, 64, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "set" / folder / f"{number}.png")
+    there = {p.name: np.array(p.read()) for p in find([tmp_path / "set"])}
+    assert list(there) == [f"set/{folder}/{n}.png" for folder in ("one", "two") for n in range(4)]
+
+    mib = 60_000 / 2**20  # of 100,000 bytes of noise
+    assert pack([tmp_path / "set"], tmp_path / "some.zip", mib) == (4, 8)
+    assert (tmp_path / "some.zip").stat().st_size <= 60_000
+    packed = find([tmp_path / "some.zip"])
+    for picture in packed:
+        assert picture.folder in {"set/one", "set/two"}
+        assert np.array_equal(picture.read(), there[picture.name.replace("webp", "png")])
+    assert len(load_images([tmp_path / "some.zip", tmp_path / "set"])) == 12
+
+    pack([tmp_path / "set"], tmp_path / "again.zip", mib)
+    pack([tmp_path / "set"], tmp_path / "other.zip", mib, seed=1)
+    names = [[p.name for p in find([tmp_path / f"{n}.zip"])] for n in ("some", "again", "other")]
+    assert names[0] == names[1] != names[2]
+
+
+def test_of_a_very_large_picture_a_crop_is_packed(tmp_path):
+    rows, columns = np.mgrid[:1100, :1030] % 256
+    Image.fromarray(np.stack((rows, columns, rows), -1).astype(np.uint8)).save(tmp_path / "a.png")
+    pack([tmp_path], tmp_path / "set.zip", 1.0)
+    (crop,) = load_images([tmp_path / "set.zip"])
+    assert crop.shape == (3, 1024, 1024)
+    top, left = int(crop[0, 0, 0]), int(crop[1, 0, 0])
+    assert torch.equal(crop[0, :, 0].long(), (torch.arange(1024) + top) % 256)
+    assert torch.equal(crop[1, 0].long(), (torch.arange(1024) + left) % 256)
+
+
+def test_what_is_no_set_of_pictures_is_refused(tmp_path):
+    (tmp_path / "garbage").write_bytes(b"garbage")
+    with pytest.raises(ImageError, match="neither"):
+        find([tmp_path / "garbage"])
 
 
 def numbered(number, height, width):
@@ -476,7 +518,7 @@ def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):
     (tmp_path / "mosaics").mkdir()
     mosaic = Image.fromarray(pixels(128, 160).transpose(1, 2, 0))
     mosaic.save(tmp_path / "mosaics" / "0.png")
-    train(tmp_path / "mosaics", tmp_path / "run.pt", task="thumbnails", steps=1, device="cpu")
+    train([tmp_path / "mosaics"], tmp_path / "run.pt", task="thumbnails", steps=1, device="cpu")
     out = tmp_path / "model.safetensors"
     export(
         tmp_path / "run.pt",
@@ -549,7 +591,7 @@ def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):
     file.card["runs"] = [{"data": "others", "steps": 7}]
     file.write(tmp_path / "model")
     checkpoint = tmp_path / "run.pt"
-    train(run / "photos", checkpoint, steps=1, device="cpu", start=tmp_path / "model")
+    train([run / "photos"], checkpoint, steps=1, device="cpu", start=tmp_path / "model")
     state = load_checkpoint(checkpoint)
     start = tiny.network(config)
     restore(start, file.tensors, models.output_units)
@@ -562,10 +604,10 @@ def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):
     assert state["data"] == {"others": "CC0", "photos": "licence unknown"}
     assert state["rate"] == loop.STARTED_RATE * TASKS["codec"].rate
 
-    train(run / "photos", checkpoint, steps=2, device="cpu")  # goes on without the model
+    train([run / "photos"], checkpoint, steps=2, device="cpu")  # goes on without the model
     assert [part["steps"] for part in load_checkpoint(checkpoint)["runs"]] == [7, 2]
     with pytest.raises(ModelError, match="another shape"):
-        train(run / "photos", tmp_path / "x.pt", steps=1, device="cpu", start=files.PHOTO)
+        train([run / "photos"], tmp_path / "x.pt", steps=1, device="cpu", start=files.PHOTO)
 
 
 def test_training_runs_without_the_entropy_coder():
@@ -596,6 +638,6 @@ def test_the_card_names_every_folder_with_its_pictures(tmp_path):
         Image.new("RGB", (2, 2)).save(root / place)
     run = loop.Run("denoiser", TASKS["denoiser"], torch.device("cpu"))
     run.data = {"photos/a": "CC0"}
-    run.note(root)
+    run.note([root])
     assert run.data == {"photos/a": "CC0", "photos/b/c": "licence unknown"}
     assert [own["data"] for own in run.runs] == ["photos/a, photos/b/c"]

@@ -134,12 +134,12 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
 @click.option("--bpp", type=float, callback=positive, help="Use this many bits per pixel only.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
 @click.option(
-    "--detail",
-    type=click.Choice(["mean", "sample", "flow"]),
+    "--show",
+    type=click.Choice(["mean", "visual", "sample", "flow"]),
     default="mean",
     show_default=True,
-    help="What a prefix leaves open: its expectation, a sample of what it may have been, or (of a "
-    "set) where the probability flow leads.",
+    help="How a prefix is shown: as the expectation of the picture, as what looks most like it, as "
+    "a sample of what it may have been, or (of a set) where the probability flow leads.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @click.option(
@@ -152,7 +152,7 @@ def decode(
     output: str | None,
     bpp: float | None,
     max_bytes: int | None,
-    detail: str,
+    show: str,
     seed: int,
     live: str | None,
     recursive: bool,
@@ -171,18 +171,18 @@ def decode(
     """
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
-        if len(inputs) > 1 or output is not None or bpp or max_bytes or detail != "mean":
+        if len(inputs) > 1 or output is not None or bpp or max_bytes or show != "mean":
             raise click.UsageError(
                 "--live takes one input, and goes with --model, --threads and --device only"
             )
         decode_live(inputs[0], live, computing)
         return
-    options |= {"detail": detail, "seed": seed, **computing}
+    options |= {"show": show, "seed": seed, **computing}
     if Many.are(inputs):
         from diffcodec.cli import batch
 
-        if detail == "flow":
-            raise click.UsageError("--detail flow is for a set, which is decoded by itself")
+        if show == "flow":
+            raise click.UsageError("--show flow is for a set, which is decoded by itself")
         many = Many(inputs, output, recursive, jobs, scheduler, force)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
@@ -202,8 +202,8 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     import diffcodec
     from diffcodec.cli.batch import decoded, truncated
 
-    if options["detail"] == "flow":
-        raise click.UsageError(f"--detail flow is for a set, and {source} is none")
+    if options["show"] == "flow":
+        raise click.UsageError(f"--show flow is for a set, and {source} is none")
     target = name_output(source, output, ".png")
     refuse_inputs(target, source)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""train and export."""
+"""pack, train and export."""
 
 from pathlib import Path
 
@@ -9,8 +9,24 @@ from diffcodec.cli.common import at_most_one, positive, refuse_inputs
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+DATA = click.Path(exists=True, path_type=Path)
+
+
 @click.command()
-@click.argument("data", type=FOLDER)
+@click.argument("data", type=DATA, nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--mib", type=float, callback=positive, required=True, help="At most so many MiB.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the choice.  [0]")
+def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
+    """Pack pictures of the folders DATA, at random, as one file that `train` reads."""
+    from diffcodec import training
+
+    packed, there = training.pack(data, output, mib, seed)
+    click.echo(f"{output}: {packed} of {there} pictures")
+
+
+@click.command()
+@click.argument("data", type=DATA, nargs=-1, required=True)
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--task",
@@ -31,7 +47,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
 def train(
-    data: Path,
+    data: tuple[Path, ...],
     checkpoint: Path,
     task: str,
     minutes: float | None,
@@ -40,7 +56,10 @@ def train(
     start: Path | None,
     device: str | None,
 ) -> None:
-    """Train a network on the pictures in DATA; resume if CHECKPOINT exists."""
+    """Train a network on the pictures in DATA, which are folders and what `pack` wrote.
+
+    It resumes if CHECKPOINT exists.
+    """
     budget = at_most_one(minutes=minutes, steps=steps)
     if minutes is None and steps is None:
         raise click.UsageError("give --minutes or --steps")

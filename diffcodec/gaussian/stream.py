@@ -16,7 +16,7 @@ from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.decoder import to_pixels
 from diffcodec.limits import Cut, Progress, ignore
 
-Detail = Literal["mean", "sample", "flow"]
+Show = Literal["mean", "sample", "flow"]
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def decode_channel(
     chain: Chain,
     header: SetHeader,
     stream: bytes,
-    detail: Detail = "mean",
+    show: Show = "mean",
     seed: int = 0,
     progress: Progress = ignore,
 ) -> list[Tensor]:
     """Pictures uint8 [3, H, W] from a stream or any prefix of one.
 
-    Args: `detail` and `seed` as of `diffcodec.decode_set`. Raises CorruptError if the stream is
+    Args: `show` and `seed` as of `diffcodec.decode_set`. Raises CorruptError if the stream is
     whole and its pixels do not match their checksum.
     """
     decoded = [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
@@ -134,8 +134,8 @@ def decode_channel(
     shown = tiles.joined(header.sizes, [_expected(chain, tile) for tile in decoded], chain.side)
     if len(stream) == header.stream_bytes:
         container.check(header.checksum, _checksum(shown))
-    if detail != "mean":
-        shown = tiles.joined(header.sizes, _detailed(chain, decoded, detail, seed), chain.side)
+    if show != "mean":
+        shown = tiles.joined(header.sizes, _detailed(chain, decoded, show, seed), chain.side)
     return shown
 
 
@@ -146,12 +146,10 @@ def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
     return to_pixels(chain.predict(tile.z[None], tile.row)[0])
 
 
-def _detailed(
-    chain: Chain, decoded: Iterable[channel.Tile], detail: Detail, seed: int
-) -> list[Tensor]:
+def _detailed(chain: Chain, decoded: Iterable[channel.Tile], show: Show, seed: int) -> list[Tensor]:
     """What may have been the pixels of tiles."""
     model, generator = chain.model(), torch.Generator().manual_seed(seed)
-    method: samplers.Method = "ancestral" if detail == "sample" else "flow"
+    method: samplers.Method = "ancestral" if show == "sample" else "flow"
     shown = []
     for tile in decoded:
         row = chain.steps if tile.row is None else tile.row
@@ -159,7 +157,7 @@ def _detailed(
         if z is None:
             z = torch.randn(tile.shape, generator=generator, dtype=torch.float32)
         z = z.float()
-        steps = max(1, row if detail == "sample" else row // 2)
+        steps = max(1, row if show == "sample" else row // 2)
         shown.append(
             samplers.decode(
                 model, z[None], row / chain.steps, method, steps=steps, generator=generator

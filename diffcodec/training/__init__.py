@@ -2,5 +2,6 @@
 
 from diffcodec.training.export import export
 from diffcodec.training.loop import train
+from diffcodec.training.sources import pack
 
-__all__ = ["export", "train"]
+__all__ = ["export", "pack", "train"]

@@ -1,16 +1,12 @@
-"""Images held in memory, and random crops of them, some of them degraded as pictures often are."""
+"""Random crops of pictures, some of them degraded as pictures often are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from tqdm import tqdm
 
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
@@ -19,32 +15,6 @@ from diffcodec.transforms import GREENS, exchanged
 
 DRAWINGS = 128
 """How many drawings there are."""
-
-SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """The files of all pictures below a folder; raises ImageError if there are none."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ImageError(f"There are no pictures in {folder}.")
-    return paths
-
-
-def load_images(folder: Path) -> list[Tensor]:
-    """All pictures below a folder as uint8 [3, H, W], in the order of their names.
-
-    They stay in memory, so that no decoding is left for the training loop.
-    Raises ImageError if there are none.
-    """
-    images = []
-    for path in tqdm(
-        pictures_below(folder), desc=f"reading {folder.name}", leave=False, disable=None
-    ):
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-    return images
 
 
 @dataclass(frozen=True)

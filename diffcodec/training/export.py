@@ -10,8 +10,9 @@ from diffcodec.exact import files
 from diffcodec.exact.files import ModelFile
 from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.model import build
-from diffcodec.training.data import Crops, load_images
+from diffcodec.training.data import Crops
 from diffcodec.training.loop import load_checkpoint
+from diffcodec.training.sources import load_images
 from diffcodec.training.tasks import TASKS
 
 
@@ -49,13 +50,13 @@ def export(
         card = {name: state[name] for name in ("task", "data", "runs")}
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{checkpoint} is a checkpoint of another network.") from error
-    images = load_images(calibration)
+    images = load_images([calibration])
     generator = torch.Generator().manual_seed(0)
     crops = Crops(images, task.calibration).draw(generator)
     config, tensors = task.exact(net, crops, images)
     card["calibration"] = f"{len(images)} pictures in {calibration.name}"
     card["diffcodec"] = __version__
     if validation is not None:
-        figures = task.validate(net, load_images(validation))
+        figures = task.validate(net, load_images([validation]))
         card["validation"] = f"{figures} on {validation.name}, float network"
     ModelFile(config, card, tensors).write(out)

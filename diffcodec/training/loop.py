@@ -4,7 +4,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -18,9 +18,10 @@ from tqdm import tqdm
 from diffcodec import __version__
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends, files
-from diffcodec.training.data import Crops, batches, load_images, pictures_below
+from diffcodec.training.data import Crops, batches
 from diffcodec.training.graphs import Replayed
 from diffcodec.training.optimiser import Optimiser
+from diffcodec.training.sources import find, load_images
 from diffcodec.training.tasks import TASKS, Task
 
 WARM_UP = 0.01
@@ -42,7 +43,7 @@ VALIDATION_SECONDS = 900.0
 
 
 def train(
-    data: Path,
+    data: Sequence[Path],
     checkpoint: Path,
     *,
     task: str = "codec",
@@ -53,13 +54,13 @@ def train(
     start: Path | None = None,
     tasks: Mapping[str, Task[Any]] = TASKS,
 ) -> None:
-    """Train a network on a folder of pictures and keep a checkpoint.
+    """Train a network on pictures and keep a checkpoint.
 
     The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps,
     exactly one of them. The checkpoint is written aside and renamed.
 
     Args:
-        data: the folder of pictures.
+        data: folders of pictures, and packed files of them (`sources.pack`).
         checkpoint: if it exists, training goes on where it stopped, and the budget counts what it
             has already spent.
         task: one of `tasks`.
@@ -69,7 +70,7 @@ def train(
         start: the model file whose weights a new checkpoint starts from; else they are random.
         tasks: what can be trained.
 
-    Raises ImageError if the folder has no pictures of 512 x 512 pixels or more, ModelError if
+    Raises ImageError if there are no pictures of 512 x 512 pixels or more, ModelError if
     the checkpoint or the model to start from is of another network.
     """
     if (minutes is None) == (steps is None):
@@ -80,7 +81,7 @@ def train(
     images = load_images(data)
     draws = [replace(draw, batch=times * draw.batch) for draw in aim.draws]
     crops = [Crops(images, draw) for draw in draws]
-    held_out = [image.to(place) for image in load_images(validation)] if validation else []
+    held_out = [image.to(place) for image in load_images([validation])] if validation else []
     run = Run(task, aim, place)
     if checkpoint.exists():
         run.load(checkpoint)
@@ -162,10 +163,9 @@ class Run:
         self.runs: list[dict[str, Any]] = []
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
 
-    def note(self, data: Path) -> None:
+    def note(self, data: Sequence[Path]) -> None:
         """Tell the model card what follows: on which folders, and on which kind of device."""
-        root = data.absolute().parent
-        found = {str(path.absolute().parent.relative_to(root)) for path in pictures_below(data)}
+        found = {picture.folder for picture in find(data)}
         for folder in sorted(found):
             self.data.setdefault(folder, "licence unknown")
         place = self.device.type

@@ -79,8 +79,9 @@ def _distance(original: Tensor, shown: Tensor) -> Tensor:
             break
         weights = torch.tensor([channel[scale] for channel in _WEIGHTS], device=total.device)
         total = total + (_figures(*(_xyb(linear) for linear in planes)) * weights).sum((1, 2))
+    first, second, third = _BEND
     total = _SCALE * total
-    return sum(factor * total**power for power, factor in enumerate(_BEND, 1))
+    return total * (first + total * (second + total * third))
 
 
 def _figures(first: Tensor, second: Tensor) -> Tensor:
