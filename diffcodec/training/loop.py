@@ -88,6 +88,7 @@ def train(
     elif start is not None:
         run.start(start)
     run.note(data)
+    spent = run.seconds
     workers = max(1, ((os.cpu_count() or 1) - 2) // len(crops)) if place.type == "cuda" else 0
     sources = [batches(own, 1000 * run.steps, workers) for own in crops]
     order = cycle(_order([draw.every for draw in draws]))
@@ -106,12 +107,15 @@ def train(
     replayed: Replayed[Kind] = Replayed(step, place)
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
+    waited = 0.0
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
         warm = min(1, done / WARM_UP + 1e-2)
         rate = run.rate * times**0.5 * warm * (1 + math.cos(math.pi * done)) / 2
         run.optimiser.set_rate(rate)
         draw = next(order)
+        asked = time.monotonic()
         batch = next(sources[draw]).to(place, non_blocking=True)
+        waited += time.monotonic() - asked
         choice = aim.choose(draw, run.generator)
         kind = draw, choice
         run.count(step(kind, batch) if choice is None else replayed(kind, batch))
@@ -120,7 +124,8 @@ def train(
         last = now
         bar.n = min(1.0, done)
         if run.steps % 50 == 0:
-            bar.set_postfix_str(f"step {run.steps}, loss {float(run.average):.4f}")
+            loss, share = float(run.average), waited / max(run.seconds - spent, 1e-9)
+            bar.set_postfix_str(f"step {run.steps}, loss {loss:.4f}, {share:.0%} for crops")
         if now - saved > CHECKPOINT_SECONDS:
             run.save(checkpoint)
             saved = now
