@@ -7,6 +7,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.exact import backends
+from diffcodec.training.graphs import Replayed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -47,3 +48,18 @@ def test_a_set_of_the_gaussian_process_has_the_same_bytes(how):
     pictures = [pixels(32, 32, seed) for seed in range(2)]
     files = [diffcodec.encode_set(pictures, device=device, **how) for device in ("cpu", "cuda")]
     assert files[0] == files[1]
+
+
+def test_a_recorded_function_goes_on_as_it_began():
+    weight = torch.ones(4, device="cuda")
+
+    def step(kind, given):
+        weight.add_(given, alpha=kind)
+        return weight.sum()
+
+    replayed, total = Replayed(step, weight.device), 4.0
+    for number in range(1, 9):
+        for kind in (1, 2):
+            given = torch.full((4,), float(number), device="cuda")
+            total += 4 * kind * number
+            assert float(replayed(kind, given)) == total

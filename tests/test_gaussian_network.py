@@ -169,10 +169,10 @@ def test_the_task_trains_validates_and_samples(run):
 
     net = TASKS["gaussian-32"].network()
     net.load_state_dict(state["ema"])
-    line = TASKS["gaussian-32"].validate(net, [waves(128, 1)[0]])
-    total, error, *terms = (float(number) for number in re.findall(r"\d+\.\d+", line))
-    assert total == pytest.approx(sum(terms), abs=2e-4)
-    assert 5 < total < 20
+    found = TASKS["gaussian-32"].validate(net, [waves(128, 1)[0]])
+    error = found.parts.pop("standard error")
+    assert found.total == pytest.approx(sum(found.parts.values()), abs=2e-4)
+    assert 5 < found.total < 20
     assert 0 < error < 1
     noise = torch.randn(1, 3, 32, 32)
     samples = decode(net, noise, 1.0, "ancestral", steps=2, generator=torch.Generator())

@@ -1,5 +1,6 @@
 """Training: the objective is the length of the file, runs resume, exports are usable."""
 
+import csv
 import math
 import re
 import subprocess
@@ -32,11 +33,13 @@ from diffcodec.training.data import (
     resize,
     smooth_chroma,
 )
+from diffcodec.training.graphs import Replayed
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.loop import load_checkpoint
+from diffcodec.training.networks import Experts
 from diffcodec.training.objective import gaussian_bits, step_bits
 from diffcodec.training.odds import block_odds, level_odds
-from diffcodec.training.optimiser import Optimiser
+from diffcodec.training.optimiser import Muon, Optimiser
 from diffcodec.training.recipes import PHOTO_PROCESS
 from diffcodec.training.sources import find, load_images, pack
 from diffcodec.training.tasks import TASKS
@@ -229,6 +232,27 @@ def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
     assert not torch.equal(denoising.denoise(shown, 5), installed)
 
 
+def test_validation_leaves_a_curve(run, tmp_path, capsys):
+    for steps in (1, 2):
+        train(
+            [run / "photos"],
+            tmp_path / "run.pt",
+            task="denoiser",
+            steps=steps,
+            validation=run / "photos",
+            device="cpu",
+        )
+    with (tmp_path / "run.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["steps"], second["steps"]) == ("1", "2")
+    assert float(first["minutes"]) < float(second["minutes"])
+    assert f"step 2: {float(second['dB gained']):.4f} dB gained (12:" in capsys.readouterr().out
+    rungs = [float(second[str(rung)]) for rung in range(2, 13)]
+    assert float(second["dB gained"]) == pytest.approx(sum(rungs) / len(rungs))
+    with Image.open(tmp_path / "run.png") as picture:
+        assert picture.width > picture.height > 100
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
     for name, content in (("garbage", b"garbage" * 9), ("empty", b"")):
         (tmp_path / name).write_bytes(content)
@@ -240,6 +264,19 @@ def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
     with pytest.raises(ModelError):
         export(tmp_path / "missing", tmp_path / "out", calibration=run / "photos")
     assert not (tmp_path / "out").exists()
+
+
+def test_on_the_cpu_no_step_is_recorded():
+    calls = []
+
+    def step(kind, given):
+        calls.append(kind)
+        return given.sum()
+
+    replayed = Replayed(step, torch.device("cpu"))
+    for number in range(6):
+        assert float(replayed("kind", torch.full((2,), float(number)))) == 2 * number
+    assert len(calls) == 6
 
 
 def test_training_needs_one_budget_and_large_pictures(tmp_path):
@@ -490,6 +527,28 @@ def test_kernels_take_orthogonal_steps_of_the_size_of_adams():
     assert net.bias.grad is None
 
 
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (64, 8, 1, 1), (6, 8, 1, 1)])
+def test_kernels_take_the_steps_of_torchs_muon(shape):
+    kernels = [torch.nn.Parameter(torch.randn(shape)) for _ in range(2)]
+    matrices = [torch.nn.Parameter(kernel.detach().flatten(1)) for kernel in kernels]
+    before = [kernel.detach().clone() for kernel in kernels]
+    ours = Muon(kernels, torch.tensor(1e-2), weight_decay=0.1)
+    theirs = torch.optim.Muon(
+        matrices, lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    for _ in range(3):
+        for kernel, matrix in zip(kernels, matrices, strict=True):
+            kernel.grad = torch.randn(shape)
+            matrix.grad = kernel.grad.flatten(1)
+        ours.step()
+        theirs.step()
+    for kernel, matrix, start in zip(kernels, matrices, before, strict=True):
+        way = (kernel.detach() - start).flatten(1)
+        assert (
+            float((way - (matrix.detach() - start.flatten(1))).norm() / way.norm()) < 0.01
+        )  # bfloat16
+
+
 def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
     def run(steps, state=None):
         torch.manual_seed(0)
@@ -509,6 +568,26 @@ def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
     assert same_weights(resumed.state_dict(), whole.state_dict())
     assert not same_weights(whole[0].state_dict(), start[0].state_dict())
     assert same_weights(whole[1].state_dict(), start[1].state_dict())
+
+
+def test_a_network_with_other_blocks_starts_from_a_model():
+    process = PHOTO_PROCESS
+    config = replace(tiny.CONFIG, network=tiny.shape((2, 1), (1, 0), (1, 1)))
+    file = tiny.model_file(config, tiny.network(config))
+    pyramid = process.pyramid(64, 64)
+    values = pyramid.analyse(torch.from_numpy(pixels(64, 64))[None])
+
+    def bits(*blocks):
+        net = Experts(tiny.shape(*blocks)).requires_grad_(False)
+        restore(net, file.tensors, models.output_units)
+        return [float(step_bits(net, pyramid, values, rung, [1])[1].sum()) for rung in (1, 2, 4)]
+
+    same = bits((2, 1), (1, 0), (1, 1))
+    assert bits((3, 1), (4, 2), (1, 2)) == pytest.approx(same)  # what is new is the identity
+    fewer = bits((1, 1), (1, 0), (0, 0))
+    assert fewer[1] == pytest.approx(same[1])
+    assert fewer[0] != pytest.approx(same[0])
+    assert fewer[2] != pytest.approx(same[2])
 
 
 def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from diffcodec import __version__
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends, files
+from diffcodec.training.curves import record
 from diffcodec.training.data import Crops, batches
 from diffcodec.training.graphs import Replayed
 from diffcodec.training.optimiser import Optimiser
@@ -65,7 +66,8 @@ def train(
             has already spent.
         task: one of `tasks`.
         minutes, steps: the budget.
-        validation: a folder of pictures to measure on, now and then.
+        validation: a folder of pictures to measure on, now and then; what is found stands beside
+            the checkpoint as CSV, and as a picture if there is matplotlib.
         device: as torch names it; a GPU if there is one.
         start: the model file whose weights a new checkpoint starts from; else they are random.
         tasks: what can be trained.
@@ -130,12 +132,12 @@ def train(
             run.save(checkpoint)
             saved = now
         if held_out and now - validated > VALIDATION_SECONDS:
-            bar.write(run.validation(held_out))
+            bar.write(run.validation(held_out, checkpoint.with_suffix(".csv")))
             validated = last = time.monotonic()
     bar.close()
     run.save(checkpoint)
     if held_out:
-        tqdm.write(run.validation(held_out))
+        tqdm.write(run.validation(held_out, checkpoint.with_suffix(".csv")))
 
 
 def _order(every: list[int]) -> list[int]:
@@ -199,9 +201,11 @@ class Run:
             self.ema.update_parameters(self.net)
 
     @torch.no_grad()
-    def validation(self, images: list[Tensor]) -> str:
-        """One line on how the averaged weights do on held-out pictures."""
-        return f"step {self.steps}: {self.task.validate(self.ema.module, images)}"
+    def validation(self, images: list[Tensor], curve: Path) -> str:
+        """One line on how the averaged weights do on held-out pictures, also kept as CSV."""
+        figures = self.task.validate(self.ema.module, images)
+        record(curve, self.steps, self.seconds / 60, float(self.average), figures)
+        return f"step {self.steps}: {figures}"
 
     def save(self, path: Path) -> None:
         """Write everything that resuming needs."""

@@ -29,6 +29,7 @@ from diffcodec.quantized.schedule import (
     LOW,
 )
 from diffcodec.training import denoising, networks, recipes
+from diffcodec.training.curves import Figures
 from diffcodec.training.data import Draw
 from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
 from diffcodec.training.integers import quantise, restore
@@ -89,8 +90,8 @@ class Task(Protocol[Net]):
         """The loss of a batch uint8 [N, 3, H, W] of the draw with this number at a choice."""
         ...
 
-    def validate(self, net: Net, images: list[Tensor]) -> str:
-        """One line: a figure over all of the pictures, then for each rung."""
+    def validate(self, net: Net, images: list[Tensor]) -> Figures:
+        """A figure over all of the pictures, and its parts."""
         ...
 
     def exact(self, net: Net, crops: Tensor, images: list[Tensor]) -> Exported:
@@ -143,7 +144,7 @@ class Codec:
         every = self.draws[draw].every
         return every * step_loss(net, self.emphases[draw], *choice, crops, self.process)
 
-    def validate(self, net: Experts, images: list[Tensor]) -> str:
+    def validate(self, net: Experts, images: list[Tensor]) -> Figures:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
         totals = {}
         if self._mosaics:
@@ -154,7 +155,7 @@ class Codec:
             bits = (self._bits(net, crop, rung) for crop in crops)
             total = sum(float(coded.sum()) for levels in bits for coded in levels.values())
             totals[rung] = total / (len(crops) * crops[0].numel())
-        return _line(sum(totals.values()), "bits/dim", totals)
+        return _by_rung("bits/dim", sum(totals.values()), totals)
 
     def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
@@ -212,7 +213,7 @@ class Denoiser:
         """As `Task.loss`."""
         return denoising.loss(net, PHOTO_PROCESS, *choice, crops)
 
-    def validate(self, net: nn.Module, images: list[Tensor]) -> str:
+    def validate(self, net: nn.Module, images: list[Tensor]) -> Figures:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
         gains = {}
         crops = central_crops(images)
@@ -224,7 +225,7 @@ class Denoiser:
                 denoised = (denoising.expected(net, shown, rung) - crop).square().mean()
                 total += 10 * float((plain / denoised).log10())
             gains[rung] = total / len(crops)
-        return _line(sum(gains.values()) / len(gains), "dB gained", gains)
+        return _by_rung("dB gained", sum(gains.values()) / len(gains), gains)
 
     def exact(self, net: nn.Module, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
@@ -259,7 +260,7 @@ class VisualDenoiser(Denoiser):
         """As `Task.loss`."""
         return denoising.visual_loss(net, PHOTO_PROCESS, *choice, crops)
 
-    def validate(self, net: nn.Module, images: list[Tensor]) -> str:
+    def validate(self, net: nn.Module, images: list[Tensor]) -> Figures:
         """SSIMULACRA 2 of prefixes: the mean of all rungs, then each."""
         scores = {}
         crops = central_crops(images)
@@ -270,7 +271,7 @@ class VisualDenoiser(Denoiser):
                 for crop, prefix in zip(crops, shown, strict=True)
             )
             scores[rung] = sum(found) / len(crops)
-        return _line(sum(scores.values()) / len(scores), "SSIMULACRA 2", scores)
+        return _by_rung("SSIMULACRA 2", sum(scores.values()) / len(scores), scores)
 
 
 class TimedModel(GaussianModel):
@@ -325,16 +326,18 @@ class Gaussian:
         net.times.update(times, losses)
         return (weights * losses).mean()
 
-    def validate(self, net: TimedModel, images: list[Tensor]) -> str:
+    def validate(self, net: TimedModel, images: list[Tensor]) -> Figures:
         """Bits/dim of 16 tiles of each picture in continuous time: the total and its terms."""
         tiles = torch.cat([central_tiles(image, self.calibration.size) for image in images])
         generator = torch.Generator().manual_seed(0)
         terms = likelihood(net, tiles, None, draws=4, generator=generator)
-        return (
-            f"{terms.total.mean:.4f} bits/dim +- {terms.total.error:.4f} (prior "
-            f"{terms.prior.mean:.4f} diffusion {terms.diffusion.mean:.4f} reconstruction "
-            f"{terms.reconstruction.mean:.4f})"
-        )
+        parts = {
+            "prior": terms.prior.mean,
+            "diffusion": terms.diffusion.mean,
+            "reconstruction": terms.reconstruction.mean,
+            "standard error": terms.total.error,
+        }
+        return Figures("bits/dim", terms.total.mean, parts)
 
     def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> Exported:
         """As `Task.exact`."""
@@ -402,6 +405,5 @@ def trained_rungs(last: int = FINISH) -> range:
     return range(HIGHEST_TRAINED_RUNG, last - 1, -1)
 
 
-def _line(figure: float, unit: str, rungs: dict[int, float]) -> str:
-    parts = " ".join(f"{rung}:{value:.4f}" for rung, value in rungs.items())
-    return f"{figure:.4f} {unit} ({parts})"
+def _by_rung(unit: str, total: float, rungs: dict[int, float]) -> Figures:
+    return Figures(unit, total, {str(rung): value for rung, value in rungs.items()})
