@@ -225,7 +225,7 @@ def check(data: bytes) -> None:
         declared = header.width * header.height
     acts = {
         "decode": lambda: diffcodec.decode(data).size,
-        "sample": lambda: diffcodec.decode(data, detail="sample").size,
+        "sample": lambda: diffcodec.decode(data, show="sample").size,
         "rung": lambda: diffcodec.decode(data, rung=6).size,
         "info": lambda: diffcodec.info(data),
         "progressive": lambda: [p.bytes_used for p in diffcodec.decode_progressive(data)],
@@ -244,15 +244,15 @@ def check(data: bytes) -> None:
 
 def check_set(data: bytes) -> None:
     """As `check`, for what reads sets."""
-    declared, details = 0, ["mean"]
+    declared, kinds = 0, ["mean"]
     with limits(), suppress(DiffcodecError):
         header, _ = container.read_set(data)
         declared = sum(-(-width // 4) * -(-height // 4) * 16 for width, height in header.sizes)
         if header.codec == container.CHANNEL:
-            details += ["sample", "flow"]
-    for detail in details:
+            kinds += ["sample", "flow"]
+    for show in kinds:
         with limits() as read, suppress(DiffcodecError):
-            diffcodec.decode_set(data, detail=detail)
+            diffcodec.decode_set(data, show=show)
         limit = SET_DECISIONS_PER_PIXEL * declared
         assert read[0] <= limit, f"a set of {declared} pixels read {read[0]} bits"
     with limits(), suppress(DiffcodecError):

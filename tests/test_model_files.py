@@ -22,6 +22,7 @@ BUILDERS = {
     "photo": model.build,
     "thumbnail": model.build,
     "denoiser": denoising.build,
+    "visual": denoising.build,
     "gaussian-32": chain.Chain,
     "gaussian-64": chain.Chain,
 }
