@@ -47,7 +47,6 @@ def rd_codecs() -> list[Codec]:
     """Codecs over their range of rates."""
     return [
         DiffcodecPrefixes(),
-        DiffcodecPrefixes(name="diffcodec, visual", visual=True),
         Jpeg2000Embedded(),
         Jpeg2000("JPEG 2000 5/3", settings=(*RATES, 1)),  # 1 is lossless
         Jpeg2000("JPEG 2000 9/7", settings=RATES, irreversible=True),

@@ -64,14 +64,12 @@ class Diffcodec(FileCodec):
 class DiffcodecPrefixes:
     """Prefixes of the lossless file: so many even cuts, and halvings of the first of them.
 
-    They are shown for PSNR, or for the eye if `visual`. `model` is a model file in place of the
-    default one.
+    `model` is a model file in place of the default one.
     """
 
     cuts: int = CUTS
     name: str = NAME
     exact: bool = True
-    visual: bool = False
     model: Path | None = field(default=None, repr=False)  # its id counts, not its place
 
     @property
@@ -86,8 +84,7 @@ class DiffcodecPrefixes:
 
     def show(self, data: bytes, received: int) -> Image.Image | None:
         try:
-            show = "visual" if self.visual else "mean"
-            return diffcodec.decode(data[:received], show=show, model=self.model)
+            return diffcodec.decode(data[:received], model=self.model)
         except FormatError:  # not even the header
             return None
 
@@ -96,7 +93,7 @@ class DiffcodecPrefixes:
         first = len(data) / self.cuts
         shares = [2.0**-halving for halving in range(HALVINGS, 0, -1)] + [*range(1, self.cuts)]
         sizes = {size for share in shares if (size := int(first * share)) >= SHORTEST} | {len(data)}
-        shown = diffcodec.decode_cuts(data, sizes, visual=self.visual, model=self.model)
+        shown = diffcodec.decode_cuts(data, sizes, model=self.model)
         for size, picture in zip(sorted(sizes), shown, strict=True):
             whole = size == len(data)
             name = "whole file" if whole else f"{size / len(data):.4f} of the file"

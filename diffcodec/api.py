@@ -21,7 +21,7 @@ from diffcodec.quantized import stream as quantised
 from diffcodec.quantized.model import Model
 from diffcodec.streaming import Source, Stream
 
-SHOWN = ("mean", "visual", "sample")
+SHOWN = ("mean", "sample")
 """How a prefix can be shown."""
 
 
@@ -149,9 +149,8 @@ def decode(
         data: the bytes.
         bpp, max_bytes: use only so much of the file.
         rung: stop where this rung is done; what is stored has none, and is read whole.
-        show: how a prefix is shown, one of SHOWN: "mean" as the expectation of the picture, which
-            has the best PSNR; "visual" as what looks most like it; "sample" with what is left open
-            drawn from the model's conditionals, by `seed`.
+        show: how a prefix is shown, one of SHOWN: "mean" as the expectation of the picture;
+            "sample" with what is left open drawn from the model's conditionals, by `seed`.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
@@ -193,7 +192,6 @@ def decode_cuts(
     data: bytes,
     sizes: Iterable[int],
     *,
-    visual: bool = False,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -203,7 +201,6 @@ def decode_cuts(
     Args:
         data: the bytes.
         sizes: in bytes, of the prefixes; each has the header.
-        visual: whether they are shown as `decode` shows them for "visual", not for "mean".
         model, threads, device: as `decode` takes them.
 
     Yields the pictures, of shorter prefixes first. Raises as `decode` does.
@@ -215,7 +212,7 @@ def decode_cuts(
     if header.codec == STORED:
         shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
     else:
-        shown = quantised.cuts(_model(header, model), header, file.stream, lengths, visual)
+        shown = quantised.cuts(_model(header, model), header, file.stream, lengths)
     for planes in shown:
         yield _picture(file, planes)
 
@@ -224,7 +221,6 @@ def decode_cuts(
 def decode_progressive(
     source: bytes | BinaryIO,
     *,
-    visual: bool = False,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -236,13 +232,12 @@ def decode_progressive(
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    `visual` is as `decode_cuts` takes it, `model`, `threads` and `device` as `decode` does, which
-    raises the same.
+    `model`, `threads` and `device` are as `decode` takes them, and it raises what that does.
     """
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
     stream = Stream(delivery, start, header.stream_bytes)
-    for used, rung, last, planes in _previews(header, stream, model, visual):
+    for used, rung, last, planes in _previews(header, stream, model):
         if last:
             _wait_for_boxes(delivery)
         file = container.read(delivery.data)
@@ -356,19 +351,18 @@ def _read(
         file.stream,
         rung=rung,
         seed=seed if show == "sample" else None,
-        visual=show == "visual",
         progress=progress,
     )
     return planes, file
 
 
 def _previews(
-    header: Header, stream: Stream, model: Path | None, visual: bool
+    header: Header, stream: Stream, model: Path | None
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """As of `quantised.previews`, for any codec."""
     if header.codec == STORED:
         return stored.previews(header, stream)
-    return quantised.previews(_model(header, model), header, stream, visual)
+    return quantised.previews(_model(header, model), header, stream)
 
 
 def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:

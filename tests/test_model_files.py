@@ -22,7 +22,6 @@ BUILDERS = {
     "photo": model.build,
     "thumbnail": model.build,
     "denoiser": denoising.build,
-    "visual": denoising.build,
     "gaussian-32": chain.Chain,
     "gaussian-64": chain.Chain,
 }
@@ -47,7 +46,6 @@ def test_every_installed_model_is_one_of_the_registry():
         files.PHOTO,
         files.THUMBNAIL,
         files.DENOISER,
-        files.VISUAL,
         files.GAUSSIAN_32,
         files.GAUSSIAN_64,
     }

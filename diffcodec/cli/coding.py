@@ -135,11 +135,11 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
 @click.option(
     "--show",
-    type=click.Choice(["mean", "visual", "sample", "flow"]),
+    type=click.Choice(["mean", "sample", "flow"]),
     default="mean",
     show_default=True,
-    help="How a prefix is shown: as the expectation of the picture, as what looks most like it, as "
-    "a sample of what it may have been, or (of a set) where the probability flow leads.",
+    help="How a prefix is shown: as its expectation, as a sample of what it may have been, or (of "
+    "a set) where the probability flow leads.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @click.option(

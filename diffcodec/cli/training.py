@@ -30,7 +30,7 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--task",
-    type=click.Choice(["codec", "thumbnails", "denoiser", "visual", "gaussian-32", "gaussian-64"]),
+    type=click.Choice(["codec", "thumbnails", "denoiser", "gaussian-32", "gaussian-64"]),
     default="codec",
     show_default=True,
     help="The codec's conditionals, the same for very small pictures (from mosaics of 32x32), the "

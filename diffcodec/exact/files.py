@@ -24,9 +24,9 @@ from diffcodec.exact import backends
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
 
-PHOTO, THUMBNAIL, DENOISER, VISUAL, GAUSSIAN_32, GAUSSIAN_64 = (
+PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
     WEIGHTS / f"{name}.safetensors"
-    for name in ("photo", "thumbnail", "denoiser", "visual", "gaussian-32", "gaussian-64")
+    for name in ("photo", "thumbnail", "denoiser", "gaussian-32", "gaussian-64")
 )
 """The installed models."""
 

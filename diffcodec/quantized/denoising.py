@@ -65,14 +65,11 @@ load = files.loader(build)
 """Reads a file of the denoiser. Raises ModelError if it is missing, damaged or unsuitable."""
 
 
-def denoise(
-    pixels: Tensor, rung: int, level: int = LOW, depth: int = DEPTH, visual: bool = False
-) -> Tensor:
+def denoise(pixels: Tensor, rung: int, level: int = LOW, depth: int = DEPTH) -> Tensor:
     """The expected picture, given one that is known up to the error of a rung and a level.
 
     Args: pixels int32 [3, H, W] of that depth; the last rung that all coefficients have completed;
-    the finest level that has not completed more: coarser ones have the next rung, too; whether to
-    take the network that was trained for the eye, not for the squared error.
+    the finest level that has not completed more: coarser ones have the next rung, too.
     Returns: int32 [3, H, W]. What is finer or rougher than the network knows stays as it is.
     """
     extra_bits = depth - DEPTH
@@ -82,7 +79,7 @@ def denoise(
     padded = F.pad(pixels[None].float(), (0, width % 2, 0, height % 2), mode="replicate")
     inputs = centred((padded / 2**extra_bits).floor()).to(torch.int16)
 
-    network, device = load(files.VISUAL if visual else files.DENOISER), backends.device()
+    network, device = load(files.DENOISER), backends.device()
 
     def tile(rows: slice, columns: slice) -> Tensor:
         part = inputs[..., rows, columns].to(device, torch.float32)

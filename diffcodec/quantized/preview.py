@@ -18,10 +18,8 @@ def plain(state: State) -> Tensor:
     return state.pyramid.rebuild(known)[0, : state.colours]
 
 
-def picture(state: State, visual: bool = False) -> Tensor:
+def picture(state: State) -> Tensor:
     """The expected picture, int32 [colours, H, W]: the plain one, denoised unless exact.
-
-    If it is `visual`, it is the one that looks most like the original instead.
 
     Inside a step it lies between what the denoiser makes of pictures before the step and after it,
     at each place by how much of the step is decoded there.
@@ -32,7 +30,7 @@ def picture(state: State, visual: bool = False) -> Tensor:
     rung, pixels = state.rungs[pyramid.finest], shown.expand(3, -1, -1)
 
     def denoised(rung: int, level: int) -> Tensor:
-        return denoising.denoise(pixels, rung, level, pyramid.depth, visual)[: state.colours]
+        return denoising.denoise(pixels, rung, level, pyramid.depth)[: state.colours]
 
     level = next(n for n in pyramid.coarse_to_fine if state.rungs[n] == rung)
     before = denoised(rung, level)

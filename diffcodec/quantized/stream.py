@@ -87,7 +87,6 @@ def decode(
     *,
     rung: int | None = None,
     seed: int | None = None,
-    visual: bool = False,
     progress: Progress = ignore,
 ) -> NDArray:
     """Decode a stream or any prefix of one.
@@ -98,7 +97,6 @@ def decode(
         stream: as much of it as is used.
         rung: stop where this rung is done.
         seed: of a sample of what the stream leaves open; None for its expectation.
-        visual: whether a prefix is shown for the eye, not for PSNR.
         progress: is called with the fraction of the work that is done.
 
     Returns: uint8 or uint16 [C, H, W]. Raises CorruptError if the stream is whole and its
@@ -114,11 +112,11 @@ def decode(
     else:
         if header.lossless or seed is None:  # of a lossy file a sample is another picture
             _check(header, len(stream), states)
-    return _planes(header, states, visual)
+    return _planes(header, states)
 
 
 def previews(
-    model: Model, header: Header, stream: Stream, visual: bool = False
+    model: Model, header: Header, stream: Stream
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives.
 
@@ -131,16 +129,14 @@ def previews(
     for rung in walk(model, states, decoder):
         if rung == FINISH and header.lossless:
             _check(header, stream.size, states)
-        yield decoder.bytes_used, rung, rung == FINISH, _planes(header, states, visual)
+        yield decoder.bytes_used, rung, rung == FINISH, _planes(header, states)
     if decoder.ended:
         size = len(stream.wait_for(stream.size))
         _check(header, size, states)
-        yield size, max(states[0].rungs.values()), True, _planes(header, states, visual)
+        yield size, max(states[0].rungs.values()), True, _planes(header, states)
 
 
-def cuts(
-    model: Model, header: Header, stream: bytes, sizes: Iterable[int], visual: bool = False
-) -> Iterator[NDArray]:
+def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> Iterator[NDArray]:
     """What prefixes of so many bytes show, smaller ones first, as `decode` returns it.
 
     Each is decoded from the last end of a rung that it has, so that many cost little.
@@ -158,7 +154,7 @@ def cuts(
                 assert prefix is not None
                 for _ in walk(model, shown, prefix):
                     pass
-            yield _planes(header, shown, visual)
+            yield _planes(header, shown)
 
 
 def ends(model: Model, header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
@@ -295,10 +291,9 @@ def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDeco
     return RangeDecoder(stream, complete=complete, track=track)
 
 
-def _planes(header: Header, states: list[State], visual: bool = False) -> NDArray:
+def _planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    planes = torch.cat([picture(state, visual) for state in states])
-    return _samples(_turned(planes, header), header.depth)
+    return _samples(_turned(torch.cat([picture(state) for state in states]), header), header.depth)
 
 
 def _turned(planes: Tensor, header: Header) -> Tensor:

@@ -7,13 +7,9 @@ from diffcodec.quantized import cells
 from diffcodec.quantized.denoising import centred, index, shuffled
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import LAST_RUNG, LOW
-from diffcodec.training.ssimulacra2 import ssimulacra2
 
 RUNG_ODDS = (0.04, 0.12, 0.17, 0.18, 0.17, 0.13, 0.08, 0.05, 0.03, 0.02, 0.01)
 """How often training draws each rung from LAST_RUNG to HIGHEST_TRAINED_RUNG."""
-
-ERROR_WEIGHT = 2.0
-"""What the squared error counts beside SSIMULACRA 2."""
 
 LEVEL_ODDS = (0.4, 0.15, 0.05, 0.03, 0.02, 0.35)
 """How often it draws each level from 1 to LOW, of those that the next rung is to refine next."""
@@ -46,18 +42,6 @@ def loss(net: nn.Module, process: Process, rung: int, level: int, pictures: Tens
     """Mean squared error of prefixes of pictures [N, 3, H, W] uint8, in units of 4^rung."""
     shown = prefixes(process, pictures, rung, level)
     return (expected(net, shown, rung, level) - pictures).square().mean() / 4**rung
-
-
-def visual_loss(
-    net: nn.Module, process: Process, rung: int, level: int, pictures: Tensor
-) -> Tensor:
-    """What prefixes of pictures [N, 3, H, W] uint8 lack of SSIMULACRA 2, and some of `loss`.
-
-    In hundreds of points; the squared error keeps colours and PSNR, and forbids false detail.
-    """
-    picture = expected(net, prefixes(process, pictures, rung, level), rung, level)
-    error = (picture - pictures).square().mean() / 4**rung
-    return 1 - ssimulacra2(pictures, picture).mean() / 100 + ERROR_WEIGHT * error
 
 
 def expected(net: nn.Module, shown: Tensor, rung: int, level: int = LOW) -> Tensor:

@@ -37,7 +37,6 @@ from diffcodec.training.networks import Experts
 from diffcodec.training.objective import random_rung, step_bits, step_loss
 from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL, THUMBNAIL_PROCESS, Recipe
-from diffcodec.training.ssimulacra2 import ssimulacra2
 from diffcodec.training.times import ImportanceTimes
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -244,36 +243,6 @@ class Denoiser:
         restore(net, file.tensors, denoiser_units)
 
 
-class VisualDenoiser(Denoiser):
-    """The denoiser of prefixes for the eye."""
-
-    draws: Sequence[Draw] = (Draw(256, 2, half_chroma=0.3, resized=0.25),)
-
-    def loss(
-        self,
-        net: nn.Module,
-        draw: int,
-        choice: tuple[int, int],
-        crops: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """As `Task.loss`."""
-        return denoising.visual_loss(net, PHOTO_PROCESS, *choice, crops)
-
-    def validate(self, net: nn.Module, images: list[Tensor]) -> Figures:
-        """SSIMULACRA 2 of prefixes: the mean of all rungs, then each."""
-        scores = {}
-        crops = central_crops(images)
-        for rung in trained_rungs(LAST_RUNG):
-            shown = [denoising.prefixes(PHOTO_PROCESS, crop, rung) for crop in crops]
-            found = (
-                float(ssimulacra2(crop, denoising.expected(net, prefix, rung)))
-                for crop, prefix in zip(crops, shown, strict=True)
-            )
-            scores[rung] = sum(found) / len(crops)
-        return _by_rung("SSIMULACRA 2", sum(scores.values()) / len(scores), scores)
-
-
 class TimedModel(GaussianModel):
     """The Gaussian model of the task, with the times that it is trained at.
 
@@ -373,7 +342,6 @@ TASKS: dict[str, Task[Any]] = {
         Draw(THUMBNAIL, 512, grid=THUMBNAIL),
     ),
     "denoiser": Denoiser(),
-    "visual": VisualDenoiser(),
     "gaussian-32": Gaussian(32, mosaics=True),
     "gaussian-64": Gaussian(64, mosaics=False),
 }
