@@ -170,7 +170,7 @@ def test_a_terminal_sees_the_rate_and_the_ratio(photos):
         command,
         stdout=subprocess.PIPE,
         stderr=slave,
-        env=os.environ | {"PYTHONPATH": ROOT},
+        env=os.environ | {"PYTHONPATH": ROOT, "TQDM_MININTERVAL": "0"},  # every update is drawn
         check=True,
     )
     seen = os.read(master, 1 << 16).decode()
