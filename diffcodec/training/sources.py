@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import torch
@@ -22,13 +23,16 @@ SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}
 PACKED_SIDE = 1024
 """The largest side of what is packed: crops of very large pictures would be too much alike."""
 
+# Of a ZIP archive: both headers of a file without its name, with room for larger ones, and the end.
+_HEADERS, _END = 200, 22
+
 
 @dataclass(frozen=True)
 class Found:
     """A picture of a source: its name, from the source's own name on, and what opens its file."""
 
     name: str
-    open: Callable[[], io.FileIO | io.BytesIO]
+    open: Callable[[], IO[bytes]]
 
     @property
     def folder(self) -> str:
@@ -82,7 +86,7 @@ def pack(data: Sequence[Path], out: Path, mib: float, seed: int = 0) -> tuple[in
     """
     draw, pictures, packed = random.Random(seed), find(data), 0
     draw.shuffle(pictures)
-    archive = io.BytesIO()
+    archive, room = io.BytesIO(), mib * 2**20 - _END
     with zipfile.ZipFile(archive, "w") as file:
         for picture in tqdm(pictures, f"packing {out.name}", disable=None):
             image = picture.read()
@@ -90,24 +94,14 @@ def pack(data: Sequence[Path], out: Path, mib: float, seed: int = 0) -> tuple[in
             left, top = draw.randint(0, image.width - width), draw.randint(0, image.height - height)
             coded = io.BytesIO()
             image.crop((left, top, left + width, top + height)).save(coded, "WEBP", lossless=True)
-            # The archive's own part of a file: its headers, with its name twice.
             name = str(PurePosixPath(picture.name).with_suffix(".webp"))
-            if archive.tell() + _directory(file) + coded.tell() + _entry(name) > mib * 2**20:
-                continue
-            file.writestr(name, coded.getvalue())
-            packed += 1
+            size = coded.tell() + _HEADERS + 2 * len(name.encode())
+            if size <= room:
+                file.writestr(name, coded.getvalue())
+                room -= size
+                packed += 1
     write_atomically(out, archive.getvalue())
     return packed, len(pictures)
-
-
-def _entry(name: str) -> int:
-    """More bytes than an archive spends on a file of that name."""
-    return 200 + 2 * len(name.encode())
-
-
-def _directory(file: zipfile.ZipFile) -> int:
-    """More bytes than the directory of an archive will have."""
-    return sum(_entry(name) for name in file.namelist())
 
 
 def _in_folder(folder: Path) -> list[Found]:
@@ -121,13 +115,7 @@ def _in_folder(folder: Path) -> list[Found]:
 
 def _in_packed(path: Path) -> list[Found]:
     try:
-        with zipfile.ZipFile(path) as file:
-            names = file.namelist()
+        file = zipfile.ZipFile(path)  # open for as long as its pictures are wanted
     except (OSError, zipfile.BadZipFile) as error:
         raise ImageError(f"{path} is neither a folder nor a packed set of pictures.") from error
-    return [Found(name, partial(_open_packed, path, name)) for name in names]
-
-
-def _open_packed(path: Path, name: str) -> io.BytesIO:
-    with zipfile.ZipFile(path) as file:
-        return io.BytesIO(file.read(name))
+    return [Found(name, partial(file.open, name)) for name in file.namelist()]
