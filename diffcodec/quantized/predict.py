@@ -89,7 +89,7 @@ class Conditionals:
         level, pyramid = step.level, state.pyramid
         finer = pyramid.finer(level)
         floors, planes = state.floors[level], state.planes[level]
-        low_planes = pyramid.low_planes(step.rung, level)
+        low_planes = pyramid.low_planes(step.rung, level, self._device)
 
         def there(tensor: Tensor, rows: slice = _ALL, columns: slice = _ALL) -> Tensor:
             return tensor[..., rows, columns].to(self._device)
@@ -101,7 +101,7 @@ class Conditionals:
                 children = there(state.floors[finer], *family), there(state.planes[finer])
             features = step_features(
                 there(state.low, rows, columns),
-                there(low_planes),
+                low_planes,
                 there(floors, rows, columns),
                 there(planes),
                 children,
