@@ -63,3 +63,15 @@ def test_a_recorded_function_goes_on_as_it_began():
             given = torch.full((4,), float(number), device="cuda")
             total += 4 * kind * number
             assert float(replayed(kind, given)) == total
+
+
+def test_a_recorded_function_draws_new_numbers_at_each_call():
+    place = torch.device("cuda")
+    generator = torch.Generator(place).manual_seed(0)
+
+    def step(kind, given):
+        return given * torch.rand((), generator=generator, device=place)
+
+    replayed = Replayed(step, place, generator)
+    drawn = [float(replayed("any", torch.ones((), device=place))) for _ in range(8)]
+    assert len(set(drawn)) == 8

@@ -11,7 +11,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.errors import ImageError
 from diffcodec.exact import files
-from diffcodec.exact.networks import FEATURES, Layer
+from diffcodec.exact.networks import FEATURES, Layer, NoiseShape
 from diffcodec.gaussian.chain import load
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
@@ -23,19 +23,17 @@ from diffcodec.training import gaussian as network
 from diffcodec.training.gaussian import DenoisingNetwork, positions
 from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.networks import FilmConv, NoiseConv
-from diffcodec.training.tasks import TASKS, central_tiles
+from diffcodec.training.tasks import TASKS, Gaussian, central_tiles
 
 SPACING = (network.HIGHEST_KNOT - network.LOWEST_KNOT) / (network.KNOTS - 1)
 KNOTS = network.LOWEST_KNOT + SPACING * torch.arange(network.KNOTS)
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small():
     """A small network whose tables are far from their start."""
-    monkeypatch.setattr(network, "WIDTHS", (8, 12))
-    monkeypatch.setattr(network, "BLOCKS", (1, 1))
     torch.manual_seed(0)
-    net = DenoisingNetwork().requires_grad_(False)
+    net = DenoisingNetwork(NoiseShape(3, 3, (8, 12), (1, 1))).requires_grad_(False)
     for layer in net.modules():
         if isinstance(layer, NoiseConv):
             layer.rung_bias += 0.3 * torch.randn_like(layer.rung_bias)
@@ -117,17 +115,16 @@ def test_inputs_fit_ten_bits_and_use_them():
 # --- training ------------------------------------------------------------------------------------
 
 
-def test_training_lowers_the_bound(monkeypatch):
-    monkeypatch.setattr(network, "WIDTHS", (16, 16))
-    monkeypatch.setattr(network, "BLOCKS", (1, 1))
+def test_training_lowers_the_bound():
     torch.manual_seed(0)
-    task, generator = TASKS["gaussian-32"], torch.Generator().manual_seed(0)
+    task = Gaussian(NoiseShape(3, 3, (16, 16), (1, 1)), 32, mosaics=True)
+    generator = torch.Generator().manual_seed(0)
     net = task.network()
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
     pictures = waves(16, 8)
     losses = []
     for _ in range(60):
-        loss = task.loss(net, 0, None, pictures, generator)
+        loss = task.loss(net, 0, (), pictures, generator)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -142,8 +139,7 @@ def test_training_lowers_the_bound(monkeypatch):
 def narrow():
     """Makes the networks of a module's tests small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "WIDTHS", (16, 16, 16))
-        patch.setattr(network, "BLOCKS", (1, 1, 1))
+        patch.setattr(TASKS["gaussian-32"], "shape", NoiseShape(3, 3, (16, 16, 16), (1, 1, 1)))
         yield
 
 

@@ -167,6 +167,23 @@ def test_training_changes_the_weights_and_resumes(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
+def test_a_training_that_diverges_says_so_and_leaves_the_checkpoint(run, tmp_path):
+    checkpoint, task = tmp_path / "run.pt", TASKS["codec"]
+
+    class Diverging(type(task)):
+        def loss(self, net, draw, choice, crops, generator):
+            return super().loss(net, draw, choice, crops, generator) * float("inf")
+
+    diverging = Diverging(
+        task.config, task.process, ((Draw(64, 1), task.emphases[0]),), Draw(64, 1)
+    )
+    before = (run / "run.pt").read_bytes()
+    checkpoint.write_bytes(before)
+    with pytest.raises(ModelError, match="diverged"):
+        train([run / "photos"], checkpoint, steps=3, device="cpu", tasks={"codec": diverging})
+    assert checkpoint.read_bytes() == before
+
+
 def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
     drawn, task = [], TASKS["denoiser"]
 

@@ -30,9 +30,6 @@ from diffcodec.training.networks import NoiseNetwork
 LOWEST_KNOT, HIGHEST_KNOT, KNOTS = -6.0, 14.0, 33
 """Log-SNRs of the first and the last knot, and their number; beyond the ends levels share one."""
 
-COLOURS, WIDTHS, BLOCKS = 3, (48, 64, 96), (1, 2, 2)
-"""Channels of pictures; channels and residual blocks at the full, half and quarter resolution."""
-
 STEPS = 128
 """Of the exact chain. More come closer to the limit of infinitely many, and cost time."""
 
@@ -52,13 +49,12 @@ _SMOOTHNESS = 1e-6
 class DenoisingNetwork(nn.Module):
     """z [N, 3, H, W] and log-SNRs [N] to predictions [N, 3 or 6, H, W].
 
-    H and W must be multiples of `gaussian.network.ALIGNMENT`. `learned_variance` asks for six
-    channels.
+    H and W must be multiples of `gaussian.network.ALIGNMENT`. Six channels tell a variance, too.
     """
 
-    def __init__(self, *, learned_variance: bool = False) -> None:
+    def __init__(self, shape: NoiseShape) -> None:
         super().__init__()
-        self.shape = NoiseShape(COLOURS, COLOURS * (1 + learned_variance), WIDTHS, BLOCKS)
+        self.shape = shape
         self.net = NoiseNetwork(self.shape, KNOTS)
 
     def forward(self, z: Tensor, log_snr: Tensor) -> Tensor:

@@ -20,10 +20,18 @@ class Replayed(Generic[Kind]):
             tensor. Nothing in it may wait for the device, or depend on anything that changes on
             the host but the kind.
         device: where nothing is recorded if it is not CUDA.
+        generator: of the random numbers that the function draws on the device, which are new ones
+            at each call.
     """
 
-    def __init__(self, function: Callable[[Kind, Tensor], Tensor], device: torch.device) -> None:
+    def __init__(
+        self,
+        function: Callable[[Kind, Tensor], Tensor],
+        device: torch.device,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self._function, self._records = function, device.type == "cuda"
+        self._generator = generator
         self._calls: dict[Kind, int] = {}
         self._graphs: dict[Kind, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
         if self._records:
@@ -43,6 +51,8 @@ class Replayed(Generic[Kind]):
             return result
         if kind not in self._graphs:
             graph, held = torch.cuda.CUDAGraph(), given.clone()
+            if self._generator is not None:
+                graph.register_generator_state(self._generator)
             with torch.cuda.graph(
                 graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
             ):

@@ -25,7 +25,8 @@ from diffcodec.training.optimiser import Optimiser
 from diffcodec.training.sources import find, load_images
 from diffcodec.training.tasks import TASKS, Task
 
-WARM_UP = 0.01
+WARM_UP = 200
+"""Steps in which the learning rate rises; no share of the time, as a GPU's first steps are slow."""
 
 STARTED_RATE = 0.5
 """The learning rate of a network that starts from a model, against that of one from scratch."""
@@ -36,7 +37,7 @@ GPU_BATCHES = 4
 EMA_DECAY, EMA_STEPS = 0.98, 10
 """What an update of the moving average of weights leaves of the old one; steps between updates."""
 
-Kind = tuple[int, tuple[int, ...] | None]
+Kind = tuple[int, tuple[int, ...]]
 """Which draw a batch is of, and what was chosen for it."""
 
 CHECKPOINT_SECONDS = 60.0
@@ -73,7 +74,8 @@ def train(
         tasks: what can be trained.
 
     Raises ImageError if there are no pictures of 512 x 512 pixels or more, ModelError if
-    the checkpoint or the model to start from is of another network.
+    the checkpoint or the model to start from is of another network, or if the training diverges:
+    the checkpoint is then as it was before.
     """
     if (minutes is None) == (steps is None):
         raise ValueError("give either minutes or steps")
@@ -102,25 +104,23 @@ def train(
             torch.backends.cudnn.flags(enabled=True, benchmark=True),
             torch.autocast(place.type, torch.bfloat16, enabled=fast),
         ):
-            loss = aim.loss(run.net, *kind, batch, run.generator)
+            loss = aim.loss(run.net, *kind, batch, run.noise)
         run.update(loss)
         return loss.detach()
 
-    replayed: Replayed[Kind] = Replayed(step, place)
+    replayed: Replayed[Kind] = Replayed(step, place, run.noise)
     bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
     last = saved = validated = time.monotonic()
     waited = 0.0
     while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
-        warm = min(1, done / WARM_UP + 1e-2)
+        warm = min(1, (run.steps + 1) / WARM_UP)
         rate = run.rate * times**0.5 * warm * (1 + math.cos(math.pi * done)) / 2
         run.optimiser.set_rate(rate)
         draw = next(order)
         asked = time.monotonic()
         batch = next(sources[draw]).to(place, non_blocking=True)
         waited += time.monotonic() - asked
-        choice = aim.choose(draw, run.generator)
-        kind = draw, choice
-        run.count(step(kind, batch) if choice is None else replayed(kind, batch))
+        run.count(replayed((draw, aim.choose(draw, run.generator)), batch))
         now = time.monotonic()
         run.spend(now - last)
         last = now
@@ -160,6 +160,7 @@ class Run:
     def __init__(self, name: str, task: Task[Any], device: torch.device) -> None:
         self.name, self.task, self.device = name, task, device
         self.generator = torch.Generator().manual_seed(0)
+        self.noise = torch.Generator(device).manual_seed(0)
         torch.manual_seed(0)
         net = task.network()
         self.net = net.to(device, memory_format=torch.channels_last)
@@ -208,7 +209,9 @@ class Run:
         return f"step {self.steps}: {figures}"
 
     def save(self, path: Path) -> None:
-        """Write everything that resuming needs."""
+        """Write everything that resuming needs; raises ModelError if that is not finite."""
+        if not self.average.isfinite():
+            raise ModelError("The training has diverged: the loss is no finite number any more.")
         state: dict[str, Any] = {
             "task": self.name,
             "net": self.net.state_dict(),
@@ -254,6 +257,7 @@ class Run:
             raise ModelError(f"{path} is a checkpoint of another network.") from error
         self.generator.set_state(state["generator"].cpu())
         self.steps, self.seconds = state["steps"], state["seconds"]
+        self.noise.manual_seed(self.steps)
         self.average = state["average"].to(next(self.net.parameters()).device)
 
 

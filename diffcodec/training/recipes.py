@@ -1,6 +1,6 @@
 """What is trained: the shapes of the networks, the crops, and what the bits of each count."""
 
-from diffcodec.exact.networks import DenoiserShape, Expert, StepShape
+from diffcodec.exact.networks import DenoiserShape, Expert, NoiseShape, StepShape
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
@@ -38,6 +38,10 @@ PHOTO_NETWORKS = _networks((10, 1), (7, 0), (3, 0))
 THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
 
 DENOISER = DenoiserShape(rungs=len(RUNG_ODDS), levels=LOW, width=96, blocks=12)
+
+GAUSSIAN_32 = NoiseShape(colours=3, outputs=3, widths=(128, 192, 256), blocks=(2, 3, 3))
+
+GAUSSIAN_64 = NoiseShape(colours=3, outputs=3, widths=(48, 64, 96), blocks=(1, 2, 2))
 
 EARLY_EDGES = {
     **dict.fromkeys(range(2, LOW), (-1, -1, 0, 0, 0, 0, 0, 0, 0)),

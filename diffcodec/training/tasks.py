@@ -10,12 +10,11 @@ from tqdm import tqdm
 from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
-from diffcodec.exact.networks import StepShape
+from diffcodec.exact.networks import NoiseShape, StepShape
 from diffcodec.gaussian import elbo
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.process import normal
 from diffcodec.gaussian.schedule import LinearLogSnr
 from diffcodec.quantized import model
 from diffcodec.quantized.denoising import Config as DenoiserConfig
@@ -54,7 +53,7 @@ SIGNIFICAND = 8
 Exported = tuple[dict[str, Any], dict[str, Tensor]]
 """Configuration and tensors of a model file."""
 
-BATCH_PIXELS = 1 << 14
+BATCH_PIXELS = 1 << 15
 """Pixels in a batch of the Gaussian process."""
 
 
@@ -71,11 +70,8 @@ class Task(Protocol[Net]):
         """The float network, untrained."""
         ...
 
-    def choose(self, draw: int, generator: torch.Generator) -> tuple[int, ...] | None:
-        """At which noise level a batch is trained: all that its loss depends on besides its crops.
-
-        None if a loss draws random numbers itself.
-        """
+    def choose(self, draw: int, generator: torch.Generator) -> tuple[int, ...]:
+        """What is decided for a whole batch, such as its noise level."""
         ...
 
     def loss(
@@ -86,7 +82,10 @@ class Task(Protocol[Net]):
         crops: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """The loss of a batch uint8 [N, 3, H, W] of the draw with this number at a choice."""
+        """The loss of a batch uint8 [N, 3, H, W] of the draw with this number at a choice.
+
+        What it draws at random is from a generator on the device of the crops.
+        """
         ...
 
     def validate(self, net: Net, images: list[Tensor]) -> Figures:
@@ -249,9 +248,9 @@ class TimedModel(GaussianModel):
     The ends of its schedule are fixed: prior and decoder are then no part of what is learned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shape: NoiseShape) -> None:
         super().__init__(
-            DenoisingNetwork(),
+            DenoisingNetwork(shape),
             LinearLogSnr(HIGHEST, LOWEST),
             variance="calibrated",
             decoder="network",
@@ -262,12 +261,14 @@ class TimedModel(GaussianModel):
 class Gaussian:
     """The network of the Gaussian process: v of square pictures, by the continuous VLB.
 
-    Args: side of the pictures; whether those to learn from are mosaics of such pictures.
+    Args: shape of the network; side of the pictures; whether those to learn from are mosaics of
+    such pictures.
     """
 
-    rate = 6e-3
+    rate = 1.5e-3
 
-    def __init__(self, side: int, *, mosaics: bool) -> None:
+    def __init__(self, shape: NoiseShape, side: int, *, mosaics: bool) -> None:
+        self.shape = shape
         grid = side if mosaics else 1
         batch = BATCH_PIXELS // side**2
         self.draws: Sequence[Draw] = (Draw(side, batch, grid=grid),)
@@ -275,23 +276,25 @@ class Gaussian:
 
     def network(self) -> TimedModel:
         """As `Task.network`."""
-        return TimedModel()
+        return TimedModel(self.shape)
 
-    def choose(self, draw: int, generator: torch.Generator) -> None:
-        """As `Task.choose`: each picture has a time of its own."""
+    def choose(self, draw: int, generator: torch.Generator) -> tuple[()]:
+        """As `Task.choose`: nothing, as each picture has a time of its own."""
+        return ()
 
     def loss(
         self,
         net: TimedModel,
         draw: int,
-        choice: None,
+        choice: tuple[()],
         crops: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
         """As `Task.loss`: an unbiased estimate of the diffusion term, in bits/dim."""
         x = to_data(crops)
         times, weights = net.times.draw(len(x), generator)
-        losses = elbo.continuous(net, x, times, normal(x.shape, x, generator))
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        losses = elbo.continuous(net, x, times, noise)
         net.times.update(times, losses)
         return (weights * losses).mean()
 
@@ -342,8 +345,8 @@ TASKS: dict[str, Task[Any]] = {
         Draw(THUMBNAIL, 512, grid=THUMBNAIL),
     ),
     "denoiser": Denoiser(),
-    "gaussian-32": Gaussian(32, mosaics=True),
-    "gaussian-64": Gaussian(64, mosaics=False),
+    "gaussian-32": Gaussian(recipes.GAUSSIAN_32, 32, mosaics=True),
+    "gaussian-64": Gaussian(recipes.GAUSSIAN_64, 64, mosaics=False),
 }
 
 ALL_LEVELS = [*range(1, LEVELS + 1), LOW]

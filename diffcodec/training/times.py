@@ -15,7 +15,10 @@ def low_discrepancy(count: int, generator: torch.Generator) -> Tensor:
 
     Each of them is uniform, so a mean over them is unbiased, with less variance (VDM, appendix I).
     """
-    return (torch.rand((), generator=generator) + torch.arange(count)) / count
+    place = generator.device
+    return (
+        torch.rand((), generator=generator, device=place) + torch.arange(count, device=place)
+    ) / count
 
 
 class ImportanceTimes(nn.Module):
@@ -38,7 +41,7 @@ class ImportanceTimes(nn.Module):
         """Times [count] in [0, 1), and weights under which a mean of losses is unbiased."""
         odds = self._odds()
         edges = odds.cumsum(0) / odds.sum()
-        place = low_discrepancy(count, generator).to(odds.device)
+        place = low_discrepancy(count, generator)
         bins = torch.searchsorted(edges, place, right=True).clamp(max=len(odds) - 1)
         inside = (place - edges[bins]) / odds[bins] + 1
         times = (bins + inside.clamp(0, 1)) / len(odds)
@@ -49,7 +52,7 @@ class ImportanceTimes(nn.Module):
         """Learn from the losses [N], without weights, at times [N]."""
         bins = (times * len(self.second_moments)).long()
         squares = torch.zeros_like(self.second_moments).index_add(0, bins, losses.float().square())
-        counts = torch.bincount(bins, minlength=len(squares))
+        counts = torch.zeros_like(squares).index_add(0, bins, torch.ones_like(times).float())
         seen = (counts > 0).float()
         memory = seen * (1 / (1 + self.visits)).clamp(min=MEMORY)
         self.second_moments.lerp_(squares / counts.clamp(min=1), memory)
