@@ -9,20 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffcodec import container, quality, stored
-from diffcodec.container import QUANTISED, STORED, File, Header
+from diffcodec import choice, container, quality, stored
+from diffcodec.absorbing import model as drawing_models
+from diffcodec.absorbing import stream as absorbing
+from diffcodec.choice import DRAWING, PHOTO
+from diffcodec.container import ABSORBING, QUANTISED, STORED, Boxes, File, Header
 from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
-from diffcodec.limits import Cut, Progress, ignore
+from diffcodec.limits import Cut, Progress, ignore, part
 from diffcodec.pictures.images import Picture, from_planes, metadata, to_pillow, to_planes
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
-from diffcodec.quantized.model import Model
 from diffcodec.streaming import Source, Stream
 
 SHOWN = ("mean", "sample")
 """How a prefix can be shown."""
+
+PROCESSES = ("auto", PHOTO, DRAWING)
+"""What a picture can be coded as: "photo" by the quantised process, "drawing" by the absorbing one;
+"auto" is what makes the shorter file."""
+
+_NAMES = {QUANTISED: PHOTO, ABSORBING: DRAWING, STORED: "stored"}
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,17 @@ class Rung:
 class Info:
     """What a file says of itself.
 
-    `depth` is the bits per sample, `model` the id of the weights in hexadecimal (empty if the
-    samples are stored as they are), `checksum` the CRC-32 of the pixels; `bytes` are there of
-    `total_bytes` (which leave out the metadata while a prefix does not give their length).
+    `process` is "photo", "drawing" or "stored", `depth` the bits per sample, `model` the id of the
+    weights in hexadecimal (empty if the samples are stored as they are), `checksum` the CRC-32 of
+    the pixels; `bytes` are there of `total_bytes` (which leave out the metadata while a prefix does
+    not give their length).
     """
 
     width: int
     height: int
     mode: str
     depth: int
+    process: str
     model: str
     checksum: int
     lossless: bool
@@ -82,6 +92,7 @@ def encode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     psnr: float | None = None,
+    process: str = "auto",
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -98,7 +109,9 @@ def encode(
         bpp, max_bytes: the file, header and metadata included, is at most so large.
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
-        model: a model file in place of the default one for pictures of that size.
+        process: one of PROCESSES. With a limit, "auto" takes a drawing only if all of it fits.
+        model: a model file in place of the default one for pictures of that kind and size; it says
+            by which process.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
@@ -121,13 +134,16 @@ def encode(
         depth=8 * planes.itemsize,
     )
     container.check_size(width, height)
-    weights = models.load(model or models.default(height, width))
+    if process not in PROCESSES:
+        raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {process!r}")
+    if process == "auto" and model is not None:
+        process = DRAWING if files.process(model) == "absorbing" else PHOTO
     cut = Cut(bpp, max_bytes, psnr)
-    coded = quantised.encode(weights, header, planes, cut, boxes, progress)
-    if coded is None:
-        progress(1.0)
-        coded = replace(header, codec=STORED), stored.encode(planes)
-    return container.write(*coded, boxes)
+    coded = _coded(header, planes, cut, boxes, process, model, progress)
+    progress(1.0)
+    return container.write(
+        *(coded or (replace(header, codec=STORED), stored.encode(planes))), boxes
+    )
 
 
 def decode(
@@ -212,7 +228,8 @@ def decode_cuts(
     if header.codec == STORED:
         shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
     else:
-        shown = quantised.cuts(_model(header, model), header, file.stream, lengths)
+        codec, weights = _codec(header, model)
+        shown = codec.cuts(weights, header, file.stream, lengths)
     for planes in shown:
         yield _picture(file, planes)
 
@@ -267,6 +284,7 @@ def info(
         height=header.height,
         mode=header.mode,
         depth=header.depth,
+        process=_NAMES[header.codec],
         model=header.model.hex(),
         checksum=header.checksum,
         lossless=header.lossless,
@@ -321,6 +339,46 @@ def psnr(image: Picture, original: Picture) -> float:
     return quality.psnr(planes, other)
 
 
+def _coded(
+    header: Header,
+    planes: NDArray,
+    cut: Cut,
+    boxes: Boxes,
+    process: str,
+    model: Path | None,
+    progress: Progress,
+) -> tuple[Header, bytes] | None:
+    """Header and stream of a picture; None if its samples as they are take no more room."""
+
+    def photo(progress: Progress) -> tuple[Header, bytes] | None:
+        weights = models.load(model or models.default(header.height, header.width))
+        return quantised.encode(weights, header, planes, cut, boxes, progress)
+
+    weights = drawing_models.load
+    own = model if process == DRAWING and model is not None else drawing_models.default()
+
+    def drawing(most: int, progress: Progress) -> tuple[Header, bytes] | None:
+        return absorbing.encode(weights(own), header, planes, most, progress)
+
+    if process == PHOTO:
+        return photo(progress)
+    if process == DRAWING:
+        made = drawing(planes.nbytes, progress)
+        if made is None or cut.whole:
+            return made
+        return absorbing.cut(weights(own), *made, planes, cut, boxes)
+    tried, halves = choice.processes(planes), [part(progress, n, 2) for n in range(2)]
+    if not cut.whole:
+        room = container.room(
+            replace(header, model=bytes(files.ID_BYTES)), boxes, cut.size(header.pixels)
+        )
+        whole = DRAWING in tried and cut.psnr is None
+        return (drawing(min(room, planes.nbytes), halves[0]) if whole else None) or photo(halves[1])
+    made = photo(halves[0]) if PHOTO in tried else None
+    most = planes.nbytes if made is None else len(made[1]) - 1
+    return (drawing(most, halves[1]) if DRAWING in tried else None) or made
+
+
 @exact_arithmetic
 def _read(
     data: bytes,
@@ -345,8 +403,9 @@ def _read(
     file = container.read(data)
     if header.codec == STORED:
         return stored.decode(header, file.stream), file
-    planes = quantised.decode(
-        _model(header, model),
+    codec, weights = _codec(header, model)
+    planes = codec.decode(
+        weights,
         header,
         file.stream,
         rung=rung,
@@ -362,22 +421,26 @@ def _previews(
     """As of `quantised.previews`, for any codec."""
     if header.codec == STORED:
         return stored.previews(header, stream)
-    return quantised.previews(_model(header, model), header, stream)
+    codec, weights = _codec(header, model)
+    return codec.previews(weights, header, stream)
 
 
 def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:
     """As of `quantised.ends`, for any codec."""
     if file.header.codec == STORED:
         return stored.ends(file.header, file.stream)
-    return quantised.ends(_model(file.header, model), file.header, file.stream)
+    codec, weights = _codec(file.header, model)
+    return codec.ends(weights, file.header, file.stream)
 
 
-def _model(header: Header, path: Path | None) -> Model:
+def _codec(header: Header, path: Path | None) -> tuple[Any, Any]:
+    """The module that decodes a picture's stream, and the model that it needs."""
+    module, kind = (absorbing, drawing_models) if header.codec == ABSORBING else (quantised, models)
     if path is None:
-        return models.find(header.model)
-    model = models.load(path)
+        return module, kind.find(header.model)
+    model = kind.load(path)
     files.check(header.model, model.id, path)
-    return model
+    return module, model
 
 
 def _picture(file: File, planes: NDArray) -> Picture:

@@ -36,9 +36,9 @@ MAGIC = b"\xd1\xfc"
 VERSION = 3
 
 QUANTISED, BITS_BACK, CHANNEL, ABSORBING, STORED = range(5)
-"""The codecs; the second and the third code sets of pictures, the fourth is for later versions."""
+"""The codecs; the second and the third code sets of pictures."""
 
-PICTURES, SETS = (QUANTISED, STORED), (BITS_BACK, CHANNEL)
+PICTURES, SETS = (QUANTISED, ABSORBING, STORED), (BITS_BACK, CHANNEL)
 
 MODES = ("L", "LA", "RGB", "RGBA")
 """The modes that are coded; a mode's letters are its planes."""
@@ -254,8 +254,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         stream_bytes, position = _read_leb128(data, position)
     except IndexError as error:
         raise FormatError("The file ends inside its header.") from error
-    if codec == STORED and flags & (_MIRRORED | _COLOURS):
-        raise _unknown("is stored with flags")
+    if codec != QUANTISED and flags & (_MIRRORED | _COLOURS):
+        raise _unknown("has flags of another codec")
     check_size(width, height)
     return (
         Header(
@@ -326,8 +326,6 @@ def is_set(data: bytes) -> bool:
     version, codec = data[2] >> 4, data[2] & 15
     if version != VERSION:
         raise _unknown(f"has format version {version}")
-    if codec == ABSORBING:
-        raise _unknown("is coded by the absorbing process")
     if codec not in (*PICTURES, *SETS):
         raise _unknown(f"has codec {codec}")
     return codec in SETS

@@ -30,6 +30,11 @@ class Cut:
     max_bytes: int | None = None
     psnr: float | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is no limit at all."""
+        return self == Cut()
+
     def size(self, pixels: int) -> int | None:
         """The most bytes of a file of so many pixels; None if there is no limit."""
         limits = [] if self.max_bytes is None else [self.max_bytes]

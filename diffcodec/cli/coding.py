@@ -59,10 +59,17 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.dfc]")
 @click.option(
     "--method",
-    type=click.Choice(["quantised", "bits-back", "channel"]),
-    default="quantised",
+    type=click.Choice(["single", "bits-back", "channel"]),
+    default="single",
     show_default=True,
     help="A file for each picture; or all of them in one, lossless or progressive.",
+)
+@click.option(
+    "--process",
+    type=click.Choice(["auto", "photo", "drawing"]),
+    default="auto",
+    show_default=True,
+    help="As what a single picture is coded; auto is what makes the shorter file.",
 )
 @click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
@@ -72,7 +79,8 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 def encode(
     inputs: tuple[str, ...],
     output: str | None,
-    method: Literal["quantised", "bits-back", "channel"],
+    method: Literal["single", "bits-back", "channel"],
+    process: str,
     bpp: float | None,
     max_bytes: int | None,
     psnr: float | None,
@@ -90,9 +98,10 @@ def encode(
     The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
     are RGB with samples of 8 bits.
     """
-    if method != "quantised":
+    if method != "single":
         none_with(
             f"--method {method}",
+            process=process != "auto",
             max_bytes=max_bytes,
             psnr=psnr,
             jobs=jobs > 1,
@@ -101,8 +110,8 @@ def encode(
         )
         encode_set(inputs, output, method, bpp, computing, recursive=recursive)
         return
-    options = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr)
-    options |= computing
+    options: dict[str, Any] = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr)
+    options |= {"process": process, **computing}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch

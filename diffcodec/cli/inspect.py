@@ -62,6 +62,7 @@ def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> No
     pixels = found.width * found.height
     fields = {
         "picture": f"{found.width}x{found.height} {found.mode}" + ", 16 bits" * (found.depth == 16),
+        "process": found.process,
         "model": found.model,
         "checksum": f"{found.checksum:08x}",
         "coding": "lossless" if found.lossless else "lossy",

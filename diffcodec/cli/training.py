@@ -1,4 +1,4 @@
-"""pack, train and export."""
+"""pack, train, export and learn."""
 
 from pathlib import Path
 
@@ -81,3 +81,19 @@ def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | No
     from diffcodec import training
 
     training.export(checkpoint, out, calibration=calibration, validation=validation)
+
+
+@click.command()
+@click.argument("data", type=DATA, nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option(
+    "--without",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A text file with the names of pictures to leave out, one a line.",
+)
+def learn(data: tuple[Path, ...], output: Path, without: Path | None) -> None:
+    """Learn the model of drawings from DATA, which are folders and what `pack` wrote."""
+    from diffcodec import training
+
+    names = without.read_text().split() if without else ()
+    training.learn(data, output, without=names)

@@ -24,9 +24,9 @@ from diffcodec.exact import backends
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
 
-PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
+PHOTO, THUMBNAIL, DRAWING, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
     WEIGHTS / f"{name}.safetensors"
-    for name in ("photo", "thumbnail", "denoiser", "gaussian-32", "gaussian-64")
+    for name in ("photo", "thumbnail", "drawing", "denoiser", "gaussian-32", "gaussian-64")
 )
 """The installed models."""
 
@@ -142,6 +142,11 @@ def _metadata(content: bytes) -> dict[str, str]:
     if not isinstance(metadata, dict):
         raise TypeError
     return metadata
+
+
+def process(path: Path) -> str:
+    """The forward process that a model file is of. Raises ModelError if it is damaged."""
+    return str(parse(read(path)).config.get("process"))
 
 
 def find(wanted: bytes) -> Path:

@@ -1,0 +1,171 @@
+"""Whether a pixel has the colour of a candidate, asked one after the other.
+
+The inputs of the mixer are what the contexts know, what equality among the neighbours says whatever
+their colours are, and how many of them have the candidate's colour.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from diffcodec.absorbing.grids import KINDS
+from diffcodec.absorbing.memory import CONTEXTS, Memory, Surroundings
+from diffcodec.absorbing.mixing import ONE, adapt, hashed, logit, probability, reweigh, weighted
+
+TURNS = 4
+"""Candidates that have statistics of their own; the last of them serves all later ones."""
+
+STATES = 32
+"""What a context can say of a candidate."""
+
+PATTERNS, PATTERN_BITS = 4, 16
+"""Tables of what the neighbours say, and the bits of a place in them."""
+
+INPUTS = len(CONTEXTS) + PATTERNS + 1
+
+_NEAR, _COUNTED = 6, 12  # neighbours that count one by one, and together
+_AGREEING = 8  # how many contexts say the candidate, from 0
+_TABLE = KINDS * TURNS
+
+_MISSES = 12  # lengths of the share of misses
+
+_CHOICES = 3  # of sets
+
+SETS = _TABLE * (_AGREEING + _COUNTED + 1 + _MISSES)
+"""Sets of weights: one each by how many contexts agree, by how many neighbours have the colour, and
+by how often the first candidates of the picture have missed lately."""
+
+_SLOWNESS = 7  # of that share
+
+_LIMIT, _RATE = 255, 8
+_CERTAIN = 256  # the input that is always there
+
+
+class Odds(NamedTuple):
+    """Adaptive probabilities int32, how many observations each has had, uint8, and weights.
+
+    `states` [KINDS * len(CONTEXTS) * TURNS * STATES], `patterns` [PATTERNS, 2^PATTERN_BITS],
+    `weights` int64 [SETS, INPUTS]; `misses` int64 [1], the share of first candidates that were
+    wrong lately, in units of 2^-16.
+    """
+
+    states: NDArray[np.int32]
+    states_seen: NDArray[np.uint8]
+    patterns: NDArray[np.int32]
+    patterns_seen: NDArray[np.uint8]
+    weights: NDArray[np.int64]
+    misses: NDArray[np.int64]
+
+
+class Asked(NamedTuple):
+    """A question to n pixels: probabilities int64 [n] that the answer is yes, and what they are
+    made of: inputs and places of probabilities [n, INPUTS], sets of weights [n, 3]."""
+
+    probabilities: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    places: NDArray[np.int64]
+    sets: NDArray[np.int64]
+
+
+def ask(
+    odds: Odds,
+    stretch: NDArray[np.int32],
+    squash: NDArray[np.int32],
+    memory: Memory,
+    seen: Surroundings,
+    pixels: NDArray[np.int64],
+    turn: int,
+    kind: int,
+) -> Asked:
+    """Ask pixels, by their numbers in what is `seen`, for their candidate of that turn."""
+    n = len(pixels)
+    asked = Asked(
+        np.empty(n, np.int64),
+        np.empty((n, INPUTS), np.int64),
+        np.empty((n, INPUTS), np.int64),
+        np.empty((n, _CHOICES), np.int64),
+    )
+    _ask(odds, stretch, squash, memory, seen, pixels, turn, kind, asked)
+    return asked
+
+
+@njit(cache=True, nogil=True)
+def _ask(odds, stretch, squash, memory, seen, pixels, turn, kind, asked):  # type: ignore[no-untyped-def]
+    states, _, patterns, _, weights, misses = odds
+    around, _, shapes, candidates, _ = seen
+    probabilities, inputs, places, sets = asked
+    contexts, mask = len(CONTEXTS), np.uint64((1 << PATTERN_BITS) - 1)
+    table = kind * TURNS + min(turn, TURNS - 1)
+    lately, share = 0, misses[0] >> 5
+    while share:
+        lately, share = lately + 1, share >> 1
+    for q in range(len(pixels)):
+        n = pixels[q]
+        colour, agreeing, surest = candidates[n, turn], 0, 0
+        for c in range(contexts):
+            state, sure = _state(memory, seen, n, c, turn)
+            if sure >= 0:
+                agreeing += 1
+                surest = max(surest, sure)
+            place = (table * contexts + c) * STATES + state
+            places[q, c] = place
+            inputs[q, c] = logit(states, place, stretch)
+        near, count, nearest = 0, 0, _COUNTED
+        for k in range(_COUNTED):
+            if around[n, k] == colour:
+                near |= (k < _NEAR) << k
+                count += 1
+                nearest = min(nearest, k)
+        agreeing = min(agreeing, _AGREEING - 1)
+        places[q, contexts] = (table << _NEAR | near) * _AGREEING + agreeing
+        places[q, contexts + 1] = hashed(np.uint64(shapes[n, 0]), nearest * _TABLE + table) & mask
+        places[q, contexts + 2] = hashed(np.uint64(shapes[n, 1]), nearest * _TABLE + table) & mask
+        confident = agreeing * 8 + surest
+        places[q, contexts + 3] = (table * (_COUNTED + 1) + count) * 64 + confident
+        for k in range(PATTERNS):
+            inputs[q, contexts + k] = logit(patterns[k], places[q, contexts + k], stretch)
+        inputs[q, INPUTS - 1] = _CERTAIN
+        sets[q, 0] = table * _AGREEING + agreeing
+        sets[q, 1] = _TABLE * _AGREEING + table * (_COUNTED + 1) + count
+        sets[q, 2] = _TABLE * (_AGREEING + _COUNTED + 1) + table * _MISSES + lately
+        total = 0
+        for own in sets[q]:
+            total += weighted(inputs[q], weights[own])
+        probabilities[q] = probability(total // _CHOICES, squash)
+
+
+@njit(cache=True, nogil=True)
+def _state(memory, seen, n, context, turn):  # type: ignore[no-untyped-def]
+    """What a context says of a candidate; and how sure it is of it, -1 if it is for another."""
+    place = seen.places[n, context]
+    if place < 0:
+        return 0, -1
+    colour, first = seen.candidates[n, turn], memory.first[context, place]
+    sure = min(memory.firsts[context, place], 7)
+    if first == colour:
+        return 1 + sure, sure
+    if memory.second[context, place] == colour:
+        return 9 + min(memory.seconds[context, place], 3), -1
+    for earlier in range(turn):
+        if seen.candidates[n, earlier] == first:
+            return 21 + min(sure, 3), -1
+    return 13 + sure, -1
+
+
+@njit(cache=True, nogil=True)
+def learn(odds, asked, bits, turn):  # type: ignore[no-untyped-def]
+    """Learn from the answers."""
+    states, states_seen, patterns, patterns_seen, weights, misses = odds
+    probabilities, inputs, places, sets = asked
+    contexts = len(CONTEXTS)
+    for q in range(len(bits)):
+        if turn == 0:
+            misses[0] += ((1 - bits[q]) * (ONE - 1) - misses[0]) >> _SLOWNESS
+        for own in sets[q]:
+            reweigh(inputs[q], weights[own], probabilities[q], bits[q], _RATE)
+        for c in range(contexts):
+            adapt(states, states_seen, places[q, c], bits[q], _LIMIT)
+        for k in range(PATTERNS):
+            adapt(patterns[k], patterns_seen[k], places[q, contexts + k], bits[q], _LIMIT)
