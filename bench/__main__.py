@@ -40,9 +40,14 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(
-        data: Path, limit: int | None, tiles: int | None, out: Path | None, **options: Any
+        data: Path,
+        only: Path | None,
+        limit: int | None,
+        tiles: int | None,
+        out: Path | None,
+        **options: Any,
     ) -> None:
-        document = command(find(data, tiles, limit), out=out, **options)
+        document = command(find(data, tiles, limit, only), out=out, **options)
         if out is not None:
             report.keep(document, out)
         click.echo(report.tables(document))
@@ -51,6 +56,9 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
         "--out",
         type=click.Path(file_okay=False, path_type=Path),
         help="Folder for JSON, CSV and plots; a run that was interrupted goes on from there.",
+    )
+    only = click.option(
+        "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
     )
     limit = click.option(
         "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
@@ -67,7 +75,7 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
         type=click.Path(exists=True, path_type=Path),
         help="A folder of pictures, or one picture.",
     )
-    return data(tiles(limit(folder(run))))
+    return data(only(tiles(limit(folder(run)))))
 
 
 CODECS = click.option(

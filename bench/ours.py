@@ -24,10 +24,12 @@ SHORTEST = 32
 @cache
 def model_id(model: Path | None = None) -> str:
     """The ids of the weights in hexadecimal: of a model file, or of the default ones."""
-    blank = (Image.new("RGB", (side, side)) for side in (256, 32))
-    files = (diffcodec.encode(image, model=model) for image in blank)
-    pictures, thumbnails = (diffcodec.info(data, rungs=False).model for data in files)
-    return f"{pictures} (thumbnails {thumbnails})"
+    ids = []
+    for side, process in ((256, "photo"), (32, "photo"), (256, "drawing")):
+        blank = Image.new("RGB", (side, side))
+        data = diffcodec.encode(blank, model=model, process="auto" if model else process)
+        ids.append(diffcodec.info(data, rungs=False).model)
+    return "{} (thumbnails {}, drawings {})".format(*ids)
 
 
 @cache

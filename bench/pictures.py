@@ -44,15 +44,21 @@ class Picture:
         return hashlib.sha256(str(image.size).encode() + image.tobytes()).hexdigest()
 
 
-def find(data: Path, tiles: int | None = None, limit: int | None = None) -> list[Picture]:
+def find(
+    data: Path, tiles: int | None = None, limit: int | None = None, only: Path | None = None
+) -> list[Picture]:
     """List the pictures of a folder by name, or the one that `data` is.
 
     With `tiles`, each is a mosaic, cut row-major into squares of that side. At most `limit` come
-    back. Raises BenchError when there is none, or when a mosaic is not a whole number of tiles.
+    back. `only` is a text file with the names of those that count, one a line. Raises BenchError
+    when there is none, or when a mosaic is not a whole number of tiles.
     """
     known = Image.registered_extensions()
     paths = [data] if data.is_file() else sorted(data.iterdir())
     paths = [path for path in paths if path.suffix.lower() in known]
+    if only is not None:
+        names = set(only.read_text().split())
+        paths = [path for path in paths if path.name in names]
     pictures: list[Picture] = []
     for path in paths:
         if limit is not None and len(pictures) >= limit:

@@ -39,6 +39,7 @@ class Info:
     total_bytes: int
     rungs: list
     depth: int = 8
+    process: str = "photo"
     model: str = "0123abcd"
     checksum: int = 0xBEEF
     lossless: bool = True
@@ -54,6 +55,7 @@ class ToyCodec:
     def __init__(self) -> None:
         self.calls: list[dict] = []
         self.computing: list[tuple[int | None, str]] = []
+        self.processes: list[str] = []
 
     def encode(
         self,
@@ -62,12 +64,14 @@ class ToyCodec:
         bpp=None,
         max_bytes=None,
         psnr=None,
+        process="auto",
         model=None,
         progress=None,
         threads=None,
         device="auto",
     ):
         self.calls.append({"bpp": bpp, "max_bytes": max_bytes, "psnr": psnr})
+        self.processes.append(process)
         self.computing.append((threads, device))
         if progress:
             progress(1.0)
@@ -605,6 +609,7 @@ def test_info_prints_the_header_and_the_rungs(coded):
     fields = dict(line.split(maxsplit=1) for line in result.stdout.split("\n\n")[0].splitlines())
     assert fields == {
         "picture": "24x17 RGB",
+        "process": "photo",
         "model": "0123abcd",
         "checksum": "0000beef",
         "coding": "lossless",

@@ -368,10 +368,11 @@ def test_a_damaged_lossless_file_is_told_however_it_is_shown(tiny, show):
         list(diffcodec.decode_progressive(bytes(damaged)))
 
 
-@given(st.binary(max_size=40))
+@pytest.mark.parametrize("process", ["photo", "drawing"])
+@given(stream=st.binary(max_size=40))
 @settings(deadline=None, max_examples=10)
-def test_any_stream_is_an_error_or_a_picture(stream):
-    header = container.read(diffcodec.encode(Image.new("L", (1, 1)))).header
+def test_any_stream_is_an_error_or_a_picture(process, stream):
+    header = container.read(diffcodec.encode(Image.new("L", (20, 9)), process=process)).header
     fields = vars(header) | {"width": 4, "height": 3, "stream_bytes": len(stream)}
     for lossless in (True, False):
         data = container.write(container.Header(**(fields | {"lossless": lossless})), stream, {})
@@ -450,7 +451,7 @@ def test_pictures_with_exchanged_colours_come_back(mode, size, colours):
 def test_a_prefix_shows_exchanged_colours_in_their_places(colours):
     strong = np.zeros((12, 50, 3), np.uint8) + np.uint8([200, 120, 30])
     strong[3:9, 20:30] = 30, 40, 180
-    data = diffcodec.encode(picture(strong))
+    data = diffcodec.encode(picture(strong), process="photo")
     for preview in list(diffcodec.decode_progressive(data))[-4:]:
         assert psnr(preview.image, strong) > 25
 

@@ -41,15 +41,19 @@ def folder(tmp_path, monkeypatch):
     y, x, c = np.mgrid[:24, :40, :3]
     image = Image.fromarray((5 * x + 4 * y + 30 * c).astype(np.uint8))
     image.save("photo.png")
+    image.crop((0, 0, 9, 9)).save("screenshot.png")
     Path("photos/deep").mkdir(parents=True)
     image.crop((0, 0, 16, 12)).save("photos/deep/a.png")
-    for name in ("PICTURES", "HELD_OUT"):
+    for name in ("PICTURES", "HELD_OUT", "DRAWINGS"):
         Path(name).mkdir()
+    Path("HELD_OUT.txt").touch()
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.
     stub = types.ModuleType("diffcodec.training")
     stub.train = lambda data, checkpoint, **_: checkpoint.touch()
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
+    stub.drawings = types.ModuleType("diffcodec.training.drawings")
+    stub.drawings.learn = lambda data, out, **_: shutil.copy(files.DRAWING, out)
     monkeypatch.setitem(sys.modules, "diffcodec.training", stub)
     monkeypatch.setattr(diffcodec, "training", stub, raising=False)
 

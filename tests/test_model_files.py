@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from diffcodec.absorbing import model as drawings
 from diffcodec.errors import ModelError
 from diffcodec.exact import files
 from diffcodec.exact.files import ModelFile
@@ -21,6 +22,7 @@ INSTALLED = {path.stem: path for path in sorted(files.WEIGHTS.glob("*.safetensor
 BUILDERS = {
     "photo": model.build,
     "thumbnail": model.build,
+    "drawing": drawings.build,
     "denoiser": denoising.build,
     "gaussian-32": chain.Chain,
     "gaussian-64": chain.Chain,
@@ -45,6 +47,7 @@ def test_every_installed_model_is_one_of_the_registry():
     known = {
         files.PHOTO,
         files.THUMBNAIL,
+        files.DRAWING,
         files.DENOISER,
         files.GAUSSIAN_32,
         files.GAUSSIAN_64,

@@ -17,6 +17,9 @@ SIDES, AROUND = 8, 9
 
 CASES = SIDES * AROUND
 
+LEAST = 16
+"""The least side: smaller blocks cost more than their pixels."""
+
 SET = 256
 """Blocks that are asked at a time."""
 

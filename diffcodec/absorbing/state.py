@@ -123,11 +123,11 @@ class State:
 def planes(state: State, depth: int) -> NDArray:
     """The picture, uint8 or uint16 [C, H, W]; masked pixels have the likeliest of the colours
     around them."""
-    colours = _filled(state)
     count = 1 + max(own.plane for own in state.layout)
     found = np.zeros((count, state.height, state.width), np.dtype(f"<u{depth // 8}"))
-    if not state.met:
-        return found + (1 << depth - 1)
+    if state.masked.all():
+        return found + found.dtype.type(1 << depth - 1)
+    colours = _filled(state)
     for number, own in enumerate(state.layout):
         values = state.palette[:, number].astype(found.dtype)
         found[own.plane] |= values[colours] << own.shift

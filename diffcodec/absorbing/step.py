@@ -31,7 +31,7 @@ def walk(
     order = phases(state.height, state.width)
     try:
         for number, phase in enumerate(order):
-            if phase.kind == CENTRES and phase.spacing > 1:
+            if phase.kind == CENTRES and 2 * phase.spacing >= blocks.LEAST:
                 _unmask_blocks(state, 2 * phase.spacing, coder)
             _unmask(curves, state, phase, coder)
             progress(4.0 ** ((number + 1 - len(order)) // 2))  # a phase has twice the last but one
@@ -56,7 +56,7 @@ def _unmask_blocks(state: State, side: int, coder: Coder) -> None:
     found = Blocks.of(picture, state.masked, side)
     truth = None
     if state.truth is not None:
-        truth = found.uniform(state.truth.colours)
+        truth = found.uniform(state.truth.met[state.truth.colours])
     flat = np.zeros(len(found.cases), np.bool_)
     try:
         for start in range(0, len(flat), blocks.SET):

@@ -93,7 +93,7 @@ def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | No
 )
 def learn(data: tuple[Path, ...], output: Path, without: Path | None) -> None:
     """Learn the model of drawings from DATA, which are folders and what `pack` wrote."""
-    from diffcodec import training
+    from diffcodec.training import drawings
 
     names = without.read_text().split() if without else ()
-    training.learn(data, output, without=names)
+    drawings.learn(data, output, without=names)

@@ -1,8 +1,7 @@
-"""Training: imports torch, numpy, Pillow and safetensors only."""
+"""Training: imports torch, numpy, Pillow and safetensors only, but for `drawings`, which codes."""
 
-from diffcodec.training.drawings import learn
 from diffcodec.training.export import export
 from diffcodec.training.loop import train
 from diffcodec.training.sources import pack
 
-__all__ = ["export", "learn", "pack", "train"]
+__all__ = ["export", "pack", "train"]

@@ -55,6 +55,7 @@ def export(
     crops = Crops(images, task.calibration).draw(generator)
     config, tensors = task.exact(net, crops, images)
     card["calibration"] = f"{len(images)} pictures in {calibration.name}"
+    card["recipe"] = f"diffcodec.training.recipes, task {card['task']}"
     card["diffcodec"] = __version__
     if validation is not None:
         figures = task.validate(net, load_images([validation]))
