@@ -18,7 +18,14 @@ from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import Cut, Progress, ignore, part
-from diffcodec.pictures.images import Picture, from_planes, metadata, to_pillow, to_planes
+from diffcodec.pictures.images import (
+    Picture,
+    from_planes,
+    metadata,
+    palette,
+    to_pillow,
+    to_planes,
+)
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
 from diffcodec.streaming import Source, Stream
@@ -103,7 +110,8 @@ def encode(
     What does not become smaller, such as noise, is stored as it is.
 
     Args:
-        image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16, or an array uint8 or uint16
+        image: a picture of mode L, LA, RGB, RGBA, P, 1 or I;16 (a palette and a mode of one bit
+            come back if the file is lossless), or an array uint8 or uint16
             [H, W] or [H, W, C] of grey, grey and alpha, RGB or RGBA, or a DeepImage, which is
             an array with metadata.
         bpp, max_bytes: the file, header and metadata included, is at most so large.
@@ -121,7 +129,10 @@ def encode(
     """
     mode, planes = to_planes(image)
     height, width = planes.shape[1:]
+    cut = Cut(bpp, max_bytes, psnr)
     boxes = {} if isinstance(image, np.ndarray) else metadata(image)
+    if cut.whole:  # other colours would have no entry
+        boxes |= palette(image, planes)
     header = Header(
         codec=QUANTISED,
         mode=mode,
@@ -138,7 +149,6 @@ def encode(
         raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {process!r}")
     if process == "auto" and model is not None:
         process = DRAWING if files.process(model) == "absorbing" else PHOTO
-    cut = Cut(bpp, max_bytes, psnr)
     coded = _coded(header, planes, cut, boxes, process, model, progress)
     progress(1.0)
     return container.write(

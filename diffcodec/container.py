@@ -43,7 +43,7 @@ PICTURES, SETS = (QUANTISED, ABSORBING, STORED), (BITS_BACK, CHANNEL)
 MODES = ("L", "LA", "RGB", "RGBA")
 """The modes that are coded; a mode's letters are its planes."""
 
-ICC, EXIF = range(2)
+ICC, EXIF, PALETTE = 0, 1, 5
 """The kinds of boxes that are read."""
 
 Boxes = Mapping[int, bytes]
@@ -206,7 +206,7 @@ def read_boxes(data: bytes) -> tuple[dict[int, bytes], int | None]:
     boxes: dict[int, bytes] = {}
     room = MAX_METADATA
     for kind, packed, content in _read_boxes(data[begin:end], complete=len(data) >= end):
-        if kind in (ICC, EXIF):
+        if kind in (ICC, EXIF, PALETTE):
             boxes[kind] = _unpack(content, room) if packed else content
             room -= len(boxes[kind])
         if room < 0:

@@ -109,11 +109,33 @@ def test_constant_alpha_costs_little():
     assert len(data) <= len(diffcodec.encode(image)) + 40
 
 
-def test_palettes_and_bilevel_pictures_come_back_converted():
+@pytest.mark.parametrize("process", ["photo", "drawing"])
+def test_palettes_and_bilevel_pictures_come_back_as_they_were(process):
     palette = smooth(9, 8).quantize(16)
-    assert same(diffcodec.decode(diffcodec.encode(palette)), palette.convert("RGB"))
+    palette.putpalette([*palette.getpalette(), 1, 2, 3])
+    clear = palette.copy()
+    clear.info["transparency"] = 3
     bilevel = smooth(9, 8).convert("1")
-    assert same(diffcodec.decode(diffcodec.encode(bilevel)), bilevel.convert("L"))
+    for image in (palette, clear, bilevel):
+        data = diffcodec.encode(image, process=process)
+        back = diffcodec.decode(data)
+        assert back.mode == image.mode
+        assert np.array_equal(back, image)
+        assert same(back.convert("RGBA"), image.convert("RGBA"))
+        # Before the box is there, they come converted.
+        mode = {"1": "L"}.get(image.mode, "RGBA" if image is clear else "RGB")
+        assert same(diffcodec.decode(data[:-1]), image.convert(mode))
+
+
+def test_lossy_files_and_doubled_entries_have_no_palette():
+    doubled = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    doubled.putpalette([1, 2, 3, 9, 9, 9, 1, 2, 3])
+    assert same(diffcodec.decode(diffcodec.encode(doubled)), doubled.convert("RGB"))
+    large = smooth(90, 80).quantize(16)
+    assert diffcodec.decode(diffcodec.encode(large, max_bytes=300)).mode == "RGB"
+
+
+def test_modes_that_are_not_coded_are_refused():
     with pytest.raises(ImageError, match="CMYK"):
         diffcodec.encode(Image.new("CMYK", (3, 3)))
 

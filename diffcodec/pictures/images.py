@@ -24,8 +24,9 @@ import png
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from diffcodec.container import EXIF, ICC, MODES, Boxes
+from diffcodec.container import EXIF, ICC, MODES, PALETTE, Boxes
 from diffcodec.errors import ImageError
+from diffcodec.pictures import palettes
 from diffcodec.pictures.metadata import of_info, to_info
 
 # Suffix -> Pillow's format and the options that keep as much of the picture as it can hold.
@@ -46,6 +47,9 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 # Pillow would write these without their alpha and not say so.
 _NO_ALPHA = ("PPM", "BMP")
+
+# These keep a palette or one bit a pixel as they are.
+_PALETTES = ("PNG", "TIFF")
 
 # Pillow would cut grey of 16 bits to 8 for these and not say so.
 _NO_DEPTH = ("WEBP", "AVIF")
@@ -239,6 +243,8 @@ def from_planes(mode: str, planes: np.ndarray, boxes: Boxes = NO_BOXES) -> Pictu
         return DeepImage(pixels, boxes.get(ICC, b""), boxes.get(EXIF, b""))
     pixels = np.array(np.moveaxis(planes, 0, -1), order="C")  # a copy: the picture owns its pixels
     image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+    if PALETTE in boxes and planes.dtype == np.uint8:
+        image = palettes.restored(planes, boxes[PALETTE]) or image
     image.info.update(to_info(boxes))
     return image
 
@@ -286,6 +292,12 @@ def metadata(image: Picture) -> dict[int, bytes]:
     return of_info(image.info)
 
 
+def palette(image: Picture | np.ndarray, planes: np.ndarray) -> dict[int, bytes]:
+    """Return the box that brings a palette or a bilevel mode back, if there is one."""
+    content = palettes.box(image, planes) if isinstance(image, Image.Image) else None
+    return {} if content is None else {PALETTE: content}
+
+
 def check_suffix(path: Path, mode: str = "RGB", depth: int = 8) -> None:
     """Raise ImageError if `write_image` has no format for `path`, or none for such samples."""
     if path.suffix.lower() not in _WRITERS:
@@ -323,6 +335,9 @@ def _encoded(image: Image.Image, path: Path | BinaryIO, suffix: str) -> bytes:
         raise ImageError(f"cannot write {path}: {format} has no alpha; PNG has")
     if format in _NO_DEPTH and image.mode.startswith("I;16"):
         raise ImageError(f"cannot write {path}: {format} has no samples of 16 bits; PNG has")
+    opaque = not (format == "TIFF" and image.has_transparency_data)
+    if image.mode in ("1", "P") and not (format in _PALETTES and opaque):
+        image = to_pillow(from_planes(*to_planes(image), metadata(image)))
     buffer = io.BytesIO()
     try:
         image.save(buffer, format, **options, **to_info(metadata(image)))
