@@ -26,6 +26,9 @@ from PIL import Image
 
 import diffcodec
 from diffcodec import container, entropy, stored, streaming
+from diffcodec.absorbing import model as drawings
+from diffcodec.absorbing import state as drawing
+from diffcodec.absorbing import stream as absorbing
 from diffcodec.errors import DiffcodecError
 from diffcodec.exact import files
 from diffcodec.gaussian import stream as gaussian
@@ -69,6 +72,8 @@ def present_model(data: bytes) -> bytes:
         if diffcodec.is_set(data):
             return files.parse(files.read(files.GAUSSIAN_32)).id
         header, _ = container.read_header(data)
+        if header.codec == container.ABSORBING:
+            return drawings.load(drawings.default()).id
         return model.load(model.default(header.height, header.width)).id
     return model.load(files.PHOTO).id
 
@@ -170,6 +175,14 @@ def with_checksum(header: container.Header, stream: bytes) -> container.Header:
         if header.codec == container.STORED:
             planes = stored.decode(unchecked, stream)
             return replace(header, checksum=container.checksum(planes))
+        if header.codec == container.ABSORBING:
+            own = drawings.find(header.model)
+            state = absorbing._empty(own, header)
+            decoder = entropy.RangeDecoder(stream, complete=header.lossless)
+            for _ in absorbing.walk(own.curves, state, decoder):
+                pass
+            found = container.checksum(drawing.planes(state, header.depth))
+            return replace(header, checksum=found)
         weights = model.find(header.model)
         states = quantised._empty_states(header, weights)
         for _ in quantised.walk(weights, states, quantised._decoder(header, stream)):
@@ -197,6 +210,7 @@ def limits():
         mock.patch.object(container, "MAX_PIXELS", MAX_PIXELS),
         mock.patch.object(container, "MAX_METADATA", MAX_METADATA),
         mock.patch.object(quantised, "RangeDecoder", Counting),
+        mock.patch.object(absorbing, "RangeDecoder", Counting),
         mock.patch.object(streaming, "RangeDecoder", Counting),
         mock.patch.object(gaussian, "RangeDecoder", Counting),
         mock.patch.object(gaussian, "Stack", CountingStack),

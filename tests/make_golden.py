@@ -15,23 +15,31 @@ from diffcodec.pictures.images import write_image
 
 FOLDER = Path(__file__).parent / "golden" / f"version-{VERSION}"
 
+PHOTO, DRAWING = {"process": "photo"}, {"process": "drawing"}
+
 CASES = {
-    "grey": (("L", 8, 9, 7), {}),
-    "rgb": (("RGB", 8, 24, 17), {}),
-    "rgba": (("RGBA", 8, 8, 8), {}),
-    "mirrored": (("RGB", 8, -24, 17), {}),
-    "larger": (("RGB", 8, 60, 49), {}),
-    "wide": (("RGB", 8, 1100, 40), {}),
-    "exchanged": (("RGB", 8, 181, 2), {}),
-    "calm": (("RGB", 8, 50, 150), {}),
-    "deep": (("RGBA", 16, 11, 9), {}),
-    "deep-grey": (("L", 16, 52, 9), {}),
-    "stored": (("LA", 8, 1, 3), {}),
-    "lossy": (("RGB", 8, 24, 17), {"max_bytes": 120}),
+    "grey": (("L", 8, 9, 7), PHOTO),
+    "rgb": (("RGB", 8, 24, 17), PHOTO),
+    "rgba": (("RGBA", 8, 8, 8), PHOTO),
+    "mirrored": (("RGB", 8, -24, 17), PHOTO),
+    "larger": (("RGB", 8, 60, 49), PHOTO),
+    "wide": (("RGB", 8, 1100, 40), PHOTO),
+    "exchanged": (("RGB", 8, 181, 2), PHOTO),
+    "calm": (("RGB", 8, 50, 150), PHOTO),
+    "deep": (("RGBA", 16, 11, 9), PHOTO),
+    "deep-grey": (("L", 16, 52, 9), PHOTO),
+    "stored": (("LA", 8, 1, 3), PHOTO),
+    "lossy": (("RGB", 8, 24, 17), {**PHOTO, "max_bytes": 120}),
+    "drawing": (("RGB", 8, 50, 150), {}),
+    "drawing-large": (("RGB", 8, 700, 400), DRAWING),
+    "drawing-alpha": (("RGBA", 8, 40, 90), DRAWING),
+    "drawing-deep": (("LA", 16, 30, 70), DRAWING),
+    "drawing-lossy": (("L", 8, 50, 80), {**DRAWING, "max_bytes": 150}),
 }
 """Mode, depth and size (a negative width: the mirror image), and the options of each picture.
 
-"wide" has more than one tile, and more than one set of coefficients in a phase."""
+"drawing-large" has blocks of one colour; "wide" has more than one tile, and more than one set of
+coefficients in a phase."""
 
 SETS = {"bits-back": {}, "channel": {"bpp": 6.0}}
 """The methods of sets, and the options that they are encoded with."""
