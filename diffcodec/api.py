@@ -360,33 +360,45 @@ def _coded(
 ) -> tuple[Header, bytes] | None:
     """Header and stream of a picture; None if its samples as they are take no more room."""
 
-    def photo(progress: Progress) -> tuple[Header, bytes] | None:
-        weights = models.load(model or models.default(header.height, header.width))
-        return quantised.encode(weights, header, planes, cut, boxes, progress)
+    weights = drawing_models.load(
+        model if process == DRAWING and model is not None else drawing_models.default()
+    )
 
-    weights = drawing_models.load
-    own = model if process == DRAWING and model is not None else drawing_models.default()
-
-    def drawing(most: int, progress: Progress) -> tuple[Header, bytes] | None:
-        return absorbing.encode(weights(own), header, planes, most, progress)
+    def photo(header: Header, planes: NDArray, progress: Progress) -> tuple[Header, bytes] | None:
+        own = models.load(model or models.default(header.height, header.width))
+        return quantised.encode(own, header, planes, cut, boxes, progress)
 
     if process == PHOTO:
-        return photo(progress)
+        return photo(header, planes, progress)
     if process == DRAWING:
-        made = drawing(planes.nbytes, progress)
+        made = absorbing.encode(weights, header, planes, planes.nbytes, progress)
         if made is None or cut.whole:
             return made
-        return absorbing.cut(weights(own), *made, planes, cut, boxes)
+        return absorbing.cut(weights, *made, planes, cut, boxes)
     tried, halves = choice.processes(planes), [part(progress, n, 2) for n in range(2)]
     if not cut.whole:
-        room = container.room(
-            replace(header, model=bytes(files.ID_BYTES)), boxes, cut.size(header.pixels)
-        )
-        whole = DRAWING in tried and cut.psnr is None
-        return (drawing(min(room, planes.nbytes), halves[0]) if whole else None) or photo(halves[1])
-    made = photo(halves[0]) if PHOTO in tried else None
+        full = replace(header, model=bytes(files.ID_BYTES))
+        most = min(container.room(full, boxes, cut.size(header.pixels)), planes.nbytes)
+        made = None
+        if DRAWING in tried and cut.psnr is None:
+            made = absorbing.encode(weights, header, planes, most, halves[0])
+        return made or photo(header, planes, halves[1])
+    if len(tried) > 1 and header.pixels > choice.LARGE:
+        sizes = dict.fromkeys(tried, 0)
+        for patch in choice.patches(planes):
+            own = replace(header, height=patch.shape[1], width=patch.shape[2])
+            for one, coded in (
+                (PHOTO, photo(own, patch, ignore)),
+                (DRAWING, absorbing.encode(weights, own, patch, patch.nbytes)),
+            ):
+                sizes[one] += patch.nbytes if coded is None else len(coded[1])
+        tried = tuple(one for one in tried if sizes[one] <= choice.CLEAR * min(sizes.values()))
+    made = photo(header, planes, halves[0]) if PHOTO in tried else None
     most = planes.nbytes if made is None else len(made[1]) - 1
-    return (drawing(most, halves[1]) if DRAWING in tried else None) or made
+    drawn = None
+    if DRAWING in tried:
+        drawn = absorbing.encode(weights, header, planes, most, halves[1])
+    return drawn or made
 
 
 @exact_arithmetic

@@ -14,6 +14,14 @@ largest share is 0.31."""
 FEW, FEW_GREYS = 0.03, 32
 """Colours of a drawing against its pixels at most; of a grey one, whatever its size."""
 
+LARGE = 1 << 18
+"""Pixels of a picture of which patches decide, if both may serve."""
+
+CLEAR = 1.25
+"""How many times the bytes of the other a process may take for the patches, to be tried at all."""
+
+_PATCH = 112
+
 _LOOKED_AT = 1 << 16  # pixels whose colours are counted
 
 
@@ -26,6 +34,18 @@ def processes(planes: NDArray) -> tuple[str, ...]:
     if share < FEWEST and not few:
         return (PHOTO,)
     return (DRAWING,) if share > MOST and few else (PHOTO, DRAWING)
+
+
+def patches(planes: NDArray) -> list[NDArray]:
+    """Four squares of a large picture [C, H, W], from the middles of its quarters."""
+    rows, columns = (
+        [max(0, length * part // 4 - _PATCH // 2) for part in (1, 3)] for length in planes.shape[1:]
+    )
+    return [
+        np.ascontiguousarray(planes[:, top : top + _PATCH, left : left + _PATCH])
+        for top in rows
+        for left in columns
+    ]
 
 
 def _has_few_colours(planes: NDArray) -> bool:

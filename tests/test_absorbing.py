@@ -315,6 +315,22 @@ def test_the_choice():
     assert choice.processes(mixed) == (choice.PHOTO, choice.DRAWING)
 
 
+def test_patches_decide_on_large_pictures(monkeypatch):
+    pixels = drawing(90, 120)
+    pixels[40:, 50:] += (np.arange(70) % 40)[:, None].astype(np.uint8)
+    monkeypatch.setattr(choice, "processes", lambda planes: (choice.PHOTO, choice.DRAWING))
+    both = diffcodec.encode(pixels)
+    tried = []
+    monkeypatch.setattr(choice, "LARGE", 100)
+    monkeypatch.setattr(choice, "_PATCH", 30)
+    code = diffcodec.api.quantised.encode
+    monkeypatch.setattr(
+        diffcodec.api.quantised, "encode", lambda *given: tried.append(given[2]) or code(*given)
+    )
+    assert diffcodec.encode(pixels) == both
+    assert [planes.shape for planes in tried] == [(3, 30, 30)] * 4  # and no photograph of it all
+
+
 def test_the_shorter_file_is_taken():
     y, x = np.mgrid[:48, :64]
     pixels = np.where(x % 24 < 14, 3 * x + 2 * y, 90).astype(np.uint8)

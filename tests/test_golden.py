@@ -83,4 +83,6 @@ def test_the_golden_files_are_of_all_kinds():
     assert headers["wide"].width > 2 * tiles.TILE
     assert headers["deep"].depth == headers["deep-grey"].depth == 16
     used = {one.model for one in headers.values() if one.model}
-    assert used == {model.load(path).id for path in (files.PHOTO, files.THUMBNAIL)}
+    assert used == {
+        files.parse(files.read(path)).id for path in (files.PHOTO, files.THUMBNAIL, files.DRAWING)
+    }

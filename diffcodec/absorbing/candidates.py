@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from diffcodec.absorbing.grids import KINDS
-from diffcodec.absorbing.memory import CONTEXTS, Memory, Surroundings
+from diffcodec.absorbing.memory import CONTEXTS
 from diffcodec.absorbing.mixing import ONE, adapt, hashed, logit, probability, reweigh, weighted
 
 TURNS = 4
@@ -59,49 +59,66 @@ class Odds(NamedTuple):
     misses: NDArray[np.int64]
 
 
-class Asked(NamedTuple):
-    """A question to n pixels: probabilities int64 [n] that the answer is yes, and what they are
-    made of: inputs and places of probabilities [n, INPUTS], sets of weights [n, 3]."""
+class Question(NamedTuple):
+    """Questions to some of the n pixels of a wave.
 
-    probabilities: NDArray[np.int64]
+    `pixels` are the numbers of those that are asked, `colours` what each pixel of the wave has, -1
+    if nothing yet, int32; `probabilities` float64 that the answer is yes, which are made of inputs
+    and places of probabilities [n, INPUTS], and sets of weights [n, 3].
+    """
+
+    pixels: NDArray[np.int64]
+    colours: NDArray[np.int32]
+    probabilities: NDArray[np.float64]
     inputs: NDArray[np.int64]
     places: NDArray[np.int64]
     sets: NDArray[np.int64]
 
-
-def ask(
-    odds: Odds,
-    stretch: NDArray[np.int32],
-    squash: NDArray[np.int32],
-    memory: Memory,
-    seen: Surroundings,
-    pixels: NDArray[np.int64],
-    turn: int,
-    kind: int,
-) -> Asked:
-    """Ask pixels, by their numbers in what is `seen`, for their candidate of that turn."""
-    n = len(pixels)
-    asked = Asked(
-        np.empty(n, np.int64),
-        np.empty((n, INPUTS), np.int64),
-        np.empty((n, INPUTS), np.int64),
-        np.empty((n, _CHOICES), np.int64),
-    )
-    _ask(odds, stretch, squash, memory, seen, pixels, turn, kind, asked)
-    return asked
+    @classmethod
+    def of(cls, n: int) -> "Question":
+        """No pixel of n has a colour yet."""
+        return cls(
+            np.arange(n),
+            np.full(n, -1, np.int32),
+            np.empty(n),
+            np.empty((n, INPUTS), np.int64),
+            np.empty((n, INPUTS), np.int64),
+            np.empty((n, _CHOICES), np.int64),
+        )
 
 
 @njit(cache=True, nogil=True)
-def _ask(odds, stretch, squash, memory, seen, pixels, turn, kind, asked):  # type: ignore[no-untyped-def]
+def proceed(odds, stretch, squash, memory, seen, question, kind, turn, asked, bits):  # type: ignore[no-untyped-def]
+    """Ask pixels for their candidate of a turn; first learn from the turn before.
+
+    Args: what the picture has taught; the curves; the memory and what was seen of it; the question;
+    the kind of the phase; the turn; how many were asked in the one before, and their answers.
+
+    Returns how many are asked now.
+    """
+    if turn > 0:
+        _learn(odds, question, seen, bits, turn - 1)
+    count = 0
+    for q in range(asked):
+        n = question.pixels[q]
+        if question.colours[n] < 0 and turn < seen.counts[n]:
+            question.pixels[count] = n
+            count += 1
+    _ask(odds, stretch, squash, memory, seen, question, count, turn, kind)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _ask(odds, stretch, squash, memory, seen, question, asked, turn, kind):  # type: ignore[no-untyped-def]
     states, _, patterns, _, weights, misses = odds
     around, _, shapes, candidates, _ = seen
-    probabilities, inputs, places, sets = asked
+    pixels, _, probabilities, inputs, places, sets = question
     contexts, mask = len(CONTEXTS), np.uint64((1 << PATTERN_BITS) - 1)
     table = kind * TURNS + min(turn, TURNS - 1)
     lately, share = 0, misses[0] >> 5
     while share:
         lately, share = lately + 1, share >> 1
-    for q in range(len(pixels)):
+    for q in range(asked):
         n = pixels[q]
         colour, agreeing, surest = candidates[n, turn], 0, 0
         for c in range(contexts):
@@ -133,7 +150,7 @@ def _ask(odds, stretch, squash, memory, seen, pixels, turn, kind, asked):  # typ
         total = 0
         for own in sets[q]:
             total += weighted(inputs[q], weights[own])
-        probabilities[q] = probability(total // _CHOICES, squash)
+        probabilities[q] = probability(total // _CHOICES, squash) / ONE
 
 
 @njit(cache=True, nogil=True)
@@ -155,16 +172,18 @@ def _state(memory, seen, n, context, turn):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def learn(odds, asked, bits, turn):  # type: ignore[no-untyped-def]
-    """Learn from the answers."""
+def _learn(odds, question, seen, bits, turn):  # type: ignore[no-untyped-def]
     states, states_seen, patterns, patterns_seen, weights, misses = odds
-    probabilities, inputs, places, sets = asked
+    pixels, colours, probabilities, inputs, places, sets = question
     contexts = len(CONTEXTS)
     for q in range(len(bits)):
+        if bits[q]:
+            colours[pixels[q]] = seen.candidates[pixels[q], turn]
+        given = np.int64(probabilities[q] * ONE)
         if turn == 0:
             misses[0] += ((1 - bits[q]) * (ONE - 1) - misses[0]) >> _SLOWNESS
         for own in sets[q]:
-            reweigh(inputs[q], weights[own], probabilities[q], bits[q], _RATE)
+            reweigh(inputs[q], weights[own], given, bits[q], _RATE)
         for c in range(contexts):
             adapt(states, states_seen, places[q, c], bits[q], _LIMIT)
         for k in range(PATTERNS):

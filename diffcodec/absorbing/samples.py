@@ -15,6 +15,7 @@ from diffcodec.absorbing.grids import BASE, KINDS
 from diffcodec.absorbing.memory import LEAST_BITS, MOST_BITS
 from diffcodec.absorbing.mixing import (
     HALF,
+    ONE,
     STRETCHED,
     adapt,
     hashed,
@@ -108,14 +109,30 @@ class Guesses(NamedTuple):
     sums: NDArray[np.int64]
 
 
-class Asked(NamedTuple):
-    """A bit of n pixels: probabilities int64 [n] that it is 1, and what they are made of: inputs
-    [n, INPUTS], places of probabilities [n, CONTEXTS], sets of weights [n]."""
+class Question(NamedTuple):
+    """A byte of n pixels, bit by bit.
 
-    probabilities: NDArray[np.int64]
+    `nodes` are the bits that are there after a leading 1, `probabilities` float64 that the next one
+    is 1; they are made of inputs [n, INPUTS], places of probabilities [n, CONTEXTS] and sets of
+    weights [n].
+    """
+
+    nodes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
     inputs: NDArray[np.int64]
     places: NDArray[np.int64]
     sets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, n: int) -> "Question":
+        """Nothing is known of n pixels."""
+        return cls(
+            np.ones(n, np.int64),
+            np.empty(n),
+            np.empty((n, INPUTS), np.int64),
+            np.empty((n, CONTEXTS), np.int64),
+            np.empty(n, np.int64),
+        )
 
 
 def guess(
@@ -199,36 +216,25 @@ def _length(number):  # type: ignore[no-untyped-def]
     return bits
 
 
-def ask(
-    odds: Odds,
-    stretch: NDArray[np.int32],
-    squash: NDArray[np.int32],
-    guesses: Guesses,
-    nodes: NDArray[np.int64],
-    bit: int,
-    table: int,
-) -> Asked:
-    """Ask for a bit of a byte, from the highest, number 0, on.
+@njit(cache=True, nogil=True)
+def proceed(odds, stretch, squash, guesses, question, table, bit, bits):  # type: ignore[no-untyped-def]
+    """Ask for a bit of a byte, from the highest, number 0, on; first learn from the one before.
 
-    Args: as of `guess`; the bits before it after a leading 1, [n]; the number of the bit; the
-    role of the byte and the kind of phase as one number.
+    Args: what the picture has taught; the curves; what is expected of the byte; the question; the
+    role of the byte and the kind of the phase as one number; the number of the bit, 8 after the
+    last; the bits before it, int32 [n], if there are any.
     """
-    n = len(nodes)
-    asked = Asked(
-        np.empty(n, np.int64),
-        np.empty((n, INPUTS), np.int64),
-        np.empty((n, CONTEXTS), np.int64),
-        np.empty(n, np.int64),
-    )
-    _ask(odds, stretch, squash, guesses, nodes, bit, table, asked)
-    return asked
+    if bit > 0:
+        _learn(odds, question, bits)
+    if bit < 8:
+        _ask(odds, stretch, squash, guesses, question, table, bit)
 
 
 @njit(cache=True, nogil=True)
-def _ask(odds, stretch, squash, guesses, nodes, bit, table, asked):  # type: ignore[no-untyped-def]
+def _ask(odds, stretch, squash, guesses, question, table, bit):  # type: ignore[no-untyped-def]
     bits, seen, weights, _ = odds
     contexts, _, _, sums = guesses
-    probabilities, inputs, places, sets = asked
+    nodes, probabilities, inputs, places, sets = question
     mask = np.uint64(bits.shape[1] - 1)
     for q in range(len(nodes)):
         met = 0
@@ -236,7 +242,7 @@ def _ask(odds, stretch, squash, guesses, nodes, bit, table, asked):  # type: ign
             place = np.int64(hashed(np.uint64(contexts[q, k]), nodes[q]) & mask)
             places[q, k] = place
             inputs[q, k] = logit(bits[k], place, stretch) if seen[k, place] else 0
-            if seen[k, place] and (k == 0 or (3 <= k <= 5)):
+            if seen[k, place] and (k == 0 or (3 <= k <= 5)):  # EXACT
                 met += 1
         low = (nodes[q] << (8 - bit)) - VALUES
         high = low + (VALUES >> bit)
@@ -244,8 +250,20 @@ def _ask(odds, stretch, squash, guesses, nodes, bit, table, asked):  # type: ign
         whole = sums[q, high] - sums[q, low]
         inputs[q, CONTEXTS] = stretch[upper * ((1 << STRETCHED) - 1) // whole]
         inputs[q, CONTEXTS + 1] = _CERTAIN
-        sets[q] = (table * 8 + bit) * 5 + met
-        probabilities[q] = probability(weighted(inputs[q], weights[sets[q]]), squash)
+        sets[q] = (table * 8 + bit) * (len(EXACT) + 1) + met
+        probabilities[q] = probability(weighted(inputs[q], weights[sets[q]]), squash) / ONE
+
+
+@njit(cache=True, nogil=True)
+def _learn(odds, question, bits):  # type: ignore[no-untyped-def]
+    table, seen, weights, _ = odds
+    nodes, probabilities, inputs, places, sets = question
+    for q in range(len(bits)):
+        given = np.int64(probabilities[q] * ONE)
+        reweigh(inputs[q], weights[sets[q]], given, bits[q], _RATE)
+        for k in range(CONTEXTS):
+            adapt(table[k], seen[k], places[q, k], bits[q], _LIMIT)
+        nodes[q] = 2 * nodes[q] + bits[q]
 
 
 @njit(cache=True, nogil=True)
@@ -255,17 +273,6 @@ def extended(known, values):  # type: ignore[no-untyped-def]
     for q in range(len(known)):
         longer[q] = hashed(known[q], values[q])
     return longer
-
-
-@njit(cache=True, nogil=True)
-def learn(odds, asked, bits):  # type: ignore[no-untyped-def]
-    """Learn from a bit."""
-    table, seen, weights, _ = odds
-    probabilities, inputs, places, sets = asked
-    for q in range(len(bits)):
-        reweigh(inputs[q], weights[sets[q]], probabilities[q], bits[q], _RATE)
-        for k in range(CONTEXTS):
-            adapt(table[k], seen[k], places[q, k], bits[q], _LIMIT)
 
 
 @njit(cache=True, nogil=True)

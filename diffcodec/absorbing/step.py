@@ -13,7 +13,9 @@ from diffcodec.absorbing.blocks import Blocks
 from diffcodec.absorbing.grids import CENTRES, Phase, neighbours, phases
 from diffcodec.absorbing.mixing import Curves
 from diffcodec.absorbing.state import State
-from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder
+from diffcodec.entropy import Bits, Coder
+
+_NO_BITS = np.empty(0, np.int32)
 
 
 class _Cut(Exception):
@@ -106,26 +108,23 @@ def _by_candidates(
     coder: Coder,
 ) -> NDArray[np.int32]:
     """Code which pixels have the colour of which candidate; -1 where of none. Raises _Cut."""
-    odds, colours = state.learnt.candidates, np.full(len(seen.counts), -1, np.int32)
+    odds, question = state.learnt.candidates, candidates.Question.of(len(seen.counts))
     wanted = None
     if state.truth is not None:
         wanted = state.truth.met[truth]
-    asked = np.flatnonzero(seen.counts > 0)
-    for turn in range(memory.CANDIDATES):
-        if not len(asked):
-            break
-        question = candidates.ask(odds, *curves, state.memory, seen, asked, turn, kind)
-        candidate = seen.candidates[asked, turn]
-        bits = _ask(
-            coder,
-            question.probabilities / (1 << PROBABILITY_BITS),
-            None if wanted is None else (wanted[asked] == candidate).astype(np.int32),
+    asked, bits = len(seen.counts), _NO_BITS
+    for turn in range(memory.CANDIDATES + 1):
+        asked = candidates.proceed(
+            odds, *curves, state.memory, seen, question, kind, turn, asked, bits
         )
-        candidates.learn(odds, question, bits, turn)
-        colours[asked[bits == 1]] = candidate[bits == 1]
-        asked = asked[bits == 0]
-        asked = asked[seen.counts[asked] > turn + 1]
-    return colours
+        if not asked:
+            break
+        known = None
+        if wanted is not None:
+            pixels = question.pixels[:asked]
+            known = (wanted[pixels] == seen.candidates[pixels, turn]).astype(np.int32)
+        bits = _ask(coder, question.probabilities[:asked], known)
+    return question.colours
 
 
 def _by_samples(
@@ -139,25 +138,22 @@ def _by_samples(
     """Code the colours of pixels byte by byte, [n]. Raises _Cut."""
     odds, n = state.learnt.samples, len(around)
     values = np.zeros((n, len(state.layout)), np.uint8)
-    known, errors = np.zeros(n, np.uint64), np.zeros((2, n), np.int64)
+    before, errors = np.zeros(n, np.uint64), np.zeros((2, n), np.int64)
     exact = None if state.truth is None else state.truth.samples[truth]
     for number, own in enumerate(state.layout):
-        guesses = samples.guess(odds, state.palette, around, number, own.role, kind, known, errors)
-        nodes = np.ones(n, np.int64)
-        for bit in range(8):
-            table = kind * samples.ROLES + own.role
-            question = samples.ask(odds, *curves, guesses, nodes, bit, table)
-            bits = _ask(
-                coder,
-                question.probabilities / (1 << PROBABILITY_BITS),
-                None if exact is None else (exact[:, number] >> (7 - bit) & 1).astype(np.int32),
-            )
-            samples.learn(odds, question, bits)
-            nodes = 2 * nodes + bits
-        found = nodes - samples.VALUES
+        guesses = samples.guess(odds, state.palette, around, number, own.role, kind, before, errors)
+        question, bits = samples.Question.of(n), _NO_BITS
+        table = kind * samples.ROLES + own.role
+        truths = None if exact is None else exact[:, number].astype(np.int32)
+        for bit in range(9):
+            samples.proceed(odds, *curves, guesses, question, table, bit, bits)
+            if bit < 8:
+                known = None if truths is None else truths >> (7 - bit) & 1
+                bits = _ask(coder, question.probabilities, known)
+        found = question.nodes - samples.VALUES
         samples.note(odds, guesses, found)
         values[:, number] = found
-        known = samples.extended(known, found)
+        before = samples.extended(before, found)
         errors[1] = found - guesses.expected
         if own.role == samples.FIRST:
             errors[0] = errors[1]
