@@ -9,7 +9,7 @@ import diffcodec
 from diffcodec import container
 from diffcodec.exact import files
 from diffcodec.pictures.images import read_image, to_planes
-from diffcodec.quantized import coding, model, tiles
+from diffcodec.quantized import coding, tiles
 
 cases = pytest.mark.parametrize("name", CASES)
 methods = pytest.mark.parametrize("method", SETS)

@@ -20,6 +20,7 @@ from diffcodec.pictures.images import (
     MODES,
     from_planes,
     metadata,
+    palette,
     read_image,
     to_planes,
     write_atomically,
@@ -454,3 +455,40 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path, place):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ImageError, match="cannot write"):
         write_atomically(tmp_path / place, b"data")
+
+
+# --- palettes and bilevel pictures ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"P", b"P12", b"P" + bytes(257 * 3), b"Q" + bytes(3), b"1", b"11"]
+)
+def test_a_box_that_does_not_fit_its_picture_is_left_out(content):
+    planes = np.array([[[1, 2]]] * 3, np.uint8)
+    picture = from_planes("RGB", planes, {container.PALETTE: content})
+    assert picture.mode == "RGB"
+    assert np.array_equal(to_planes(picture)[1], planes)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".webp", ".jp2", ".ppm", ".jpg"])
+@pytest.mark.parametrize("mode", ["1", "P"])
+def test_every_format_takes_few_colours(tmp_path, mode, suffix):
+    image = Image.new(mode, (16, 16))
+    if mode == "P":
+        image.putpalette([255, 255, 255, 0, 0, 0])
+    image.paste(1, (0, 0, 16, 8))
+    write_image(image, tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as back:
+        assert back.mode == mode or suffix not in (".png", ".tif")
+        difference = np.asarray(back.convert("L"), int) - np.asarray(image.convert("L"))
+        assert np.abs(difference).max() < 9
+
+
+def test_a_palette_keeps_entries_that_are_not_in_use():
+    image = Image.fromarray(np.array([[0, 3]], np.uint8), "P")
+    image.putpalette([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    _, planes = to_planes(image)
+    back = from_planes("RGB", planes, palette(image, planes))
+    assert back.mode == "P"
+    assert np.array_equal(back, image)
+    assert back.getpalette()[:12] == image.getpalette()[:12]
