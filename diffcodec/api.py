@@ -360,45 +360,45 @@ def _coded(
 ) -> tuple[Header, bytes] | None:
     """Header and stream of a picture; None if its samples as they are take no more room."""
 
-    weights = drawing_models.load(
-        model if process == DRAWING and model is not None else drawing_models.default()
-    )
+    own = model if process == DRAWING and model is not None else drawing_models.default()
 
     def photo(header: Header, planes: NDArray, progress: Progress) -> tuple[Header, bytes] | None:
-        own = models.load(model or models.default(header.height, header.width))
-        return quantised.encode(own, header, planes, cut, boxes, progress)
+        weights = models.load(model or models.default(header.height, header.width))
+        return quantised.encode(weights, header, planes, cut, boxes, progress)
+
+    def drawing(
+        header: Header, planes: NDArray, most: int, progress: Progress
+    ) -> tuple[Header, bytes] | None:
+        return absorbing.encode(drawing_models.load(own), header, planes, most, progress)
 
     if process == PHOTO:
         return photo(header, planes, progress)
     if process == DRAWING:
-        made = absorbing.encode(weights, header, planes, planes.nbytes, progress)
+        made = drawing(header, planes, planes.nbytes, progress)
         if made is None or cut.whole:
             return made
-        return absorbing.cut(weights, *made, planes, cut, boxes)
+        return absorbing.cut(drawing_models.load(own), *made, planes, cut, boxes)
     tried, halves = choice.processes(planes), [part(progress, n, 2) for n in range(2)]
     if not cut.whole:
         full = replace(header, model=bytes(files.ID_BYTES))
         most = min(container.room(full, boxes, cut.size(header.pixels)), planes.nbytes)
         made = None
         if DRAWING in tried and cut.psnr is None:
-            made = absorbing.encode(weights, header, planes, most, halves[0])
+            made = drawing(header, planes, most, halves[0])
         return made or photo(header, planes, halves[1])
     if len(tried) > 1 and header.pixels > choice.LARGE:
         sizes = dict.fromkeys(tried, 0)
         for patch in choice.patches(planes):
-            own = replace(header, height=patch.shape[1], width=patch.shape[2])
+            small = replace(header, height=patch.shape[1], width=patch.shape[2])
             for one, coded in (
-                (PHOTO, photo(own, patch, ignore)),
-                (DRAWING, absorbing.encode(weights, own, patch, patch.nbytes)),
+                (PHOTO, photo(small, patch, ignore)),
+                (DRAWING, drawing(small, patch, patch.nbytes, ignore)),
             ):
                 sizes[one] += patch.nbytes if coded is None else len(coded[1])
         tried = tuple(one for one in tried if sizes[one] <= choice.CLEAR * min(sizes.values()))
     made = photo(header, planes, halves[0]) if PHOTO in tried else None
     most = planes.nbytes if made is None else len(made[1]) - 1
-    drawn = None
-    if DRAWING in tried:
-        drawn = absorbing.encode(weights, header, planes, most, halves[1])
-    return drawn or made
+    return (drawing(header, planes, most, halves[1]) if DRAWING in tried else None) or made
 
 
 @exact_arithmetic

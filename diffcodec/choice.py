@@ -11,7 +11,7 @@ FEWEST, MOST = 0.33, 0.8
 unless it has few colours; with more and few colours it is a drawing. Of Kodak's pictures the
 largest share is 0.31."""
 
-FEW, FEW_GREYS = 0.03, 32
+FEW, FEW_GREYS = 0.05, 32
 """Colours of a drawing against its pixels at most; of a grey one, whatever its size."""
 
 LARGE = 1 << 18
