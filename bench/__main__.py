@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bench import catalogue, report
+from bench import known as known_run
 from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
 from bench import lossless as lossless_run
@@ -154,6 +155,14 @@ def progressive(
         measured = [codec for codec in codecs if codec.name in document["codecs"]]
         sheet(progressive_run.shown(pictures[0], measured)).save(out / "progressive-pictures.png")
     return document
+
+
+@main.command()
+@measurement
+@JOBS
+def known(pictures: list[Picture], out: Path | None, jobs: int) -> Document:
+    """The share of pixels that prefixes show right, against interlaced PNG; for drawings."""
+    return known_run.run(pictures, cache(out), jobs)
 
 
 @main.command()

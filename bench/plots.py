@@ -48,6 +48,21 @@ def lossless(document: Document, out: Path) -> None:
     _finish(figure, axes, out / "lossless")
 
 
+def known(document: Document, out: Path) -> None:
+    """The share of pixels that are right, by the share of a file that is there."""
+    figure, axes = _figure(8, 5)
+    names = [name for name in document["rows"][0] if name.startswith((NAME, "interlaced"))]
+    shares = results.by("share", document["rows"])
+    for name in names:
+        means = [100 * fmean(row[name] for row in rows) for rows in shares.values()]
+        axes.plot(list(shares), means, marker="o", label=name, linewidth=_width(name))
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("share of the file")
+    axes.set_ylabel("pixels that are right, %")
+    axes.set_title(f"Prefixes of drawings, {len(results.by('picture', document['rows']))} pictures")
+    _finish(figure, axes, out / "known")
+
+
 def ladder(document: Document, out: Path) -> None:
     """As `rd`."""
     rd(document | {"published": []}, out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench import BenchError, ladder, likelihood, lossless, progressive, rd, results, speed
+from bench import BenchError, known, ladder, likelihood, lossless, progressive, rd, results, speed
 from bench.codecs import MissingError, load
 from bench.results import Document
 
@@ -16,6 +16,7 @@ TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
     "rd": (rd.equal_psnr, rd.bd_rates),
     "ladder": (ladder.equal_quality,),
     "progressive": (progressive.summary,),
+    "known": (known.summary,),
     "speed": (speed.summary,),
     "likelihood": (likelihood.summary, likelihood.curve),
 }
@@ -24,6 +25,7 @@ TITLES = {
     "rd": "Rate and distortion",
     "ladder": "Ladders",
     "progressive": "Progressive decoding",
+    "known": "Pixels that prefixes show right",
     "speed": "Time and memory",
     "likelihood": "Likelihood, bits-back and channel coding",
 }

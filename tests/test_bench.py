@@ -1,6 +1,7 @@
 import csv
 import importlib.machinery
 import importlib.util
+import io
 import json
 import math
 import sys
@@ -16,7 +17,19 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import diffcodec
-from bench import BenchError, catalogue, codecs, jpeg2000, learned, ours, peers, rd, results, speed
+from bench import (
+    BenchError,
+    catalogue,
+    codecs,
+    jpeg2000,
+    known,
+    learned,
+    ours,
+    peers,
+    rd,
+    results,
+    speed,
+)
 from bench.__main__ import main
 from bench.codecs import FileCodec, Point
 from bench.metrics import (
@@ -630,3 +643,38 @@ def test_report_renews_the_tables_of_a_readme(
 def test_commands_name_no_folders_of_this_machine() -> None:
     told = results.command(["rd", "--data", "/home/me/kodak", "--out", "out/kodak"])
     assert told == "python -m bench rd --data kodak --out out/kodak"
+
+
+def test_known_counts_pixels_that_prefixes_show_right(tmp_path: Path) -> None:
+    y, x = np.mgrid[:40, :56]
+    image = Image.fromarray(np.stack([(x // 7 + y // 5) % 3 * 90] * 3, -1).astype(np.uint8))
+    image.save(tmp_path / "drawing.png")
+    for colours in (3, 300):
+        many = np.asarray(image).copy()
+        many[..., 0] += (np.arange(many[..., 0].size) % (colours // 3)).reshape(40, 56).astype("u1")
+        data = known.interlaced(Image.fromarray(many))
+        with Image.open(io.BytesIO(data)) as back:
+            assert back.info["interlace"]
+            assert np.array_equal(back.convert("RGB"), many)
+        assert np.array_equal(known.partial(data, many.shape), many)
+        right = [
+            known._right(known.partial(data[:size], many.shape), many)
+            for size in (40, len(data) // 2, len(data))
+        ]
+        assert right == sorted(right)
+        assert right[0] < right[1] < right[2] == 1
+    outcome = bench("known", "--jobs", 1, "--data", tmp_path, "--out", tmp_path / "out")
+    assert outcome.exit_code == 0, outcome.output
+    rows = json.loads((tmp_path / "out" / "known.json").read_text())["rows"]
+    shares = [row["diffcodec"] for row in rows]
+    assert len(shares) == len(known.SHARES)
+    assert shares[0] < shares[-2] < shares[-1] == 1
+    assert "interlaced PNG" in outcome.output
+
+
+def test_only_the_named_pictures_are_measured(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "names.txt").write_text("c.png\na.png\n")
+    found = find(tmp_path, only=tmp_path / "names.txt")
+    assert [picture.name for picture in found] == ["a.png", "c.png"]
