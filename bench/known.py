@@ -58,7 +58,7 @@ class Knowing:
         original, own, other = pixels(image), diffcodec.encode(image), interlaced(image)
         rows = []
         for share in SHARES:
-            size = round(share * len(own))
+            size = max(round(share * len(own)), ours.SHORTEST)
             shown = (
                 pixels(diffcodec.decode(own[:size])),
                 partial(other[: round(share * len(other))], original.shape),
