@@ -117,7 +117,7 @@ def partial(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         length = int.from_bytes(data[position : position + 4])
         kind = data[position + 4 : position + 8]
         content = data[position + 8 : position + 8 + length]
-        if kind == b"PLTE":
+        if kind == b"PLTE" and len(content) == length:
             palette = np.frombuffer(content, np.uint8).reshape(-1, 3)
         if kind == b"IDAT":
             packed += content
