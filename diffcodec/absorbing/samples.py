@@ -44,11 +44,13 @@ ERRORS = 2 * VALUES - 1
 CLASSES = KINDS * ROLES * 9 * 9
 """Of histograms: by the spread of the neighbours and the error of the byte before."""
 
-EXACT = (0, 3, 4, 5)
+EXACT = np.array([True, False, False, True, True, True, False])
 """Contexts that know what stands in the picture exactly; how many have met this before chooses the
 weights of the mixer."""
 
-SETS = KINDS * ROLES * 8 * (len(EXACT) + 1)
+_MET = int(EXACT.sum()) + 1
+
+SETS = KINDS * ROLES * 8 * _MET
 """Sets of weights."""
 
 _LIMIT, _RATE = 60, 24
@@ -242,7 +244,7 @@ def _ask(odds, stretch, squash, guesses, question, table, bit):  # type: ignore[
             place = np.int64(hashed(np.uint64(contexts[q, k]), nodes[q]) & mask)
             places[q, k] = place
             inputs[q, k] = logit(bits[k], place, stretch) if seen[k, place] else 0
-            if seen[k, place] and (k == 0 or (3 <= k <= 5)):  # EXACT
+            if seen[k, place] and EXACT[k]:
                 met += 1
         low = (nodes[q] << (8 - bit)) - VALUES
         high = low + (VALUES >> bit)
@@ -250,7 +252,7 @@ def _ask(odds, stretch, squash, guesses, question, table, bit):  # type: ignore[
         whole = sums[q, high] - sums[q, low]
         inputs[q, CONTEXTS] = stretch[upper * ((1 << STRETCHED) - 1) // whole]
         inputs[q, CONTEXTS + 1] = _CERTAIN
-        sets[q] = (table * 8 + bit) * (len(EXACT) + 1) + met
+        sets[q] = (table * 8 + bit) * _MET + met
         probabilities[q] = probability(weighted(inputs[q], weights[sets[q]]), squash) / ONE
 
 
