@@ -378,14 +378,14 @@ def _coded(
         if made is None or cut.whole:
             return made
         return absorbing.cut(drawing_models.load(own), *made, planes, cut, boxes)
-    tried, halves = choice.processes(planes), [part(progress, n, 2) for n in range(2)]
+    tried = choice.processes(planes)
     if not cut.whole:
+        if DRAWING not in tried or cut.psnr is not None:
+            return photo(header, planes, progress)
         full = replace(header, model=bytes(files.ID_BYTES))
         most = min(container.room(full, boxes, cut.size(header.pixels)), planes.nbytes)
-        made = None
-        if DRAWING in tried and cut.psnr is None:
-            made = drawing(header, planes, most, halves[0])
-        return made or photo(header, planes, halves[1])
+        made = drawing(header, planes, most, part(progress, 0, 2))
+        return made or photo(header, planes, part(progress, 1, 2))
     if len(tried) > 1 and header.pixels > choice.LARGE:
         sizes = dict.fromkeys(tried, 0)
         for patch in choice.patches(planes):
@@ -396,9 +396,10 @@ def _coded(
             ):
                 sizes[one] += patch.nbytes if coded is None else len(coded[1])
         tried = tuple(one for one in tried if sizes[one] <= choice.CLEAR * min(sizes.values()))
-    made = photo(header, planes, halves[0]) if PHOTO in tried else None
+    shares = {one: part(progress, n, len(tried)) for n, one in enumerate(tried)}
+    made = photo(header, planes, shares[PHOTO]) if PHOTO in tried else None
     most = planes.nbytes if made is None else len(made[1]) - 1
-    return (drawing(header, planes, most, halves[1]) if DRAWING in tried else None) or made
+    return (drawing(header, planes, most, shares[DRAWING]) if DRAWING in tried else None) or made
 
 
 @exact_arithmetic

@@ -1,6 +1,7 @@
 """The absorbing process: drawings come back, and so does what a prefix knows of them."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -329,6 +330,20 @@ def test_patches_decide_on_large_pictures(monkeypatch):
     )
     assert diffcodec.encode(pixels) == both
     assert [planes.shape for planes in tried] == [(3, 30, 30)] * 4  # and no photograph of it all
+
+
+@pytest.mark.parametrize("options", [{}, {"max_bytes": 900}])
+def test_a_photograph_alone_has_all_of_the_progress(options):
+    random = np.random.default_rng(0)
+    photo = random.normal(120, 9, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+    seen = []
+    diffcodec.encode(photo, **options, progress=seen.append)
+    steps = [after - before for before, after in pairwise(sorted({0.0, *seen}))]
+    assert seen[-1] == 1
+    assert max(steps) < 0.9
+    assert seen == sorted(seen)
+    if not options:
+        assert any(0.5 < one < 1 for one in seen)
 
 
 def test_the_shorter_file_is_taken():
