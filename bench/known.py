@@ -34,7 +34,8 @@ _ADAM7 = (
 """The passes of an interlaced PNG: first row and column, their distances, and height and width of
 the block that a pixel stands for until finer passes come."""
 
-_NAMES = (ours.NAME, "interlaced PNG, share of its own file", "interlaced PNG, same bytes")
+NAMES = (ours.NAME, "interlaced PNG, share of its own file", "interlaced PNG, same bytes")
+"""Columns of a row: whose pixels are right."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class Knowing:
                 partial(other[: round(share * len(other))], original.shape),
                 partial(other[:size], original.shape),
             )
-            right = {n: _right(s, original) for n, s in zip(_NAMES, shown, strict=True)}
+            right = {n: _right(s, original) for n, s in zip(NAMES, shown, strict=True)}
             rows.append({"share": share, "bytes": size, "png_bytes": len(other), **right})
-        if min(rows[-1][name] for name in _NAMES[:2]) < 1:
+        if min(rows[-1][name] for name in NAMES[:2]) < 1:
             raise BenchError(f"a whole file of {self.picture.name} does not show it")
         return rows
 
@@ -81,12 +82,12 @@ def run(pictures: Sequence[Picture], cache: Path | None, jobs: int) -> Document:
 def summary(document: Document) -> str:
     """Mean share of pixels that are right, by how much of a file is there."""
     lines = [
-        [f"{share:.3g}", *(f"{fmean(row[name] for row in rows):.1%}" for name in _NAMES)]
+        [f"{share:.3g}", *(f"{fmean(row[name] for row in rows):.1%}" for name in NAMES)]
         for share, rows in results.by("share", document["rows"]).items()
     ]
     count = len(results.by("picture", document["rows"]))
     return (
-        f"{results.table(['of the file', *_NAMES], lines)}\n\n"
+        f"{results.table(['of the file', *NAMES], lines)}\n\n"
         f"Pixels that are right in all colours, mean over {count} pictures."
     )
 

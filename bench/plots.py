@@ -12,6 +12,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from bench import results
+from bench.known import NAMES
 from bench.metrics import bits_at
 from bench.ours import NAME
 from bench.progressive import mean_psnr
@@ -51,9 +52,8 @@ def lossless(document: Document, out: Path) -> None:
 def known(document: Document, out: Path) -> None:
     """The share of pixels that are right, by the share of a file that is there."""
     figure, axes = _figure(8, 5)
-    names = [name for name in document["rows"][0] if name.startswith((NAME, "interlaced"))]
     shares = results.by("share", document["rows"])
-    for name in names:
+    for name in NAMES:
         means = [100 * fmean(row[name] for row in rows) for rows in shares.values()]
         axes.plot(list(shares), means, marker="o", label=name, linewidth=_width(name))
     axes.set_xscale("log", base=2)

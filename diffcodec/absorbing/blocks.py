@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from diffcodec.absorbing.mixing import HALF, PRECISION, adapt
+from diffcodec.absorbing.mixing import HALF, ONE, PRECISION, SHARPEST, adapt
 from diffcodec.entropy import PROBABILITY_BITS, Probabilities
 
 SIDES, AROUND = 8, 9
@@ -25,7 +25,7 @@ SET = 256
 
 _LIMIT = 255
 _SHIFT = PRECISION - PROBABILITY_BITS
-_RAREST = 1 << _SHIFT + 4  # of a probability
+_RAREST = SHARPEST << _SHIFT  # of a probability
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,9 @@ class Blocks:
     def of(cls, image: NDArray[np.int32], masked: NDArray[np.bool_], side: int) -> "Blocks":
         """Those of a picture [H, W] whose grid of that spacing is known."""
         corners = image[::side, ::side]
+        edged = np.pad(corners, ((0, 1), (0, 1)), "edge")
         alike = np.ones(corners.shape, np.bool_)
-        below = corners[np.minimum(np.arange(len(corners)) + 1, len(corners) - 1)]
-        last = corners.shape[1] - 1
-        right = np.minimum(np.arange(last + 1) + 1, last)
-        for other in (below, corners[:, right], below[:, right]):
+        for other in (edged[1:, :-1], edged[:-1, 1:], edged[1:, 1:]):
             alike &= other == corners
         padded = np.pad(np.where(alike, corners, -1), 1, constant_values=-1)
         rows, columns = corners.shape
@@ -78,7 +76,7 @@ class Blocks:
 def probabilities(table: NDArray[np.int32], cases: NDArray[np.int64]) -> Probabilities:
     """That blocks of these cases have one colour."""
     most = 2 * HALF - _RAREST
-    return (table[cases].clip(_RAREST, most) >> _SHIFT) / (1 << PROBABILITY_BITS)
+    return (table[cases].clip(_RAREST, most) >> _SHIFT) / ONE
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from diffcodec.absorbing.grids import KINDS
 from diffcodec.absorbing.memory import CONTEXTS
-from diffcodec.absorbing.mixing import ONE, adapt, hashed, logit, probability, reweigh, weighted
+from diffcodec.absorbing.mixing import (
+    CERTAIN,
+    ONE,
+    adapt,
+    hashed,
+    logit,
+    probability,
+    reweigh,
+    weighted,
+)
 
 TURNS = 4
 """Candidates that have statistics of their own; the last of them serves all later ones."""
@@ -40,7 +49,6 @@ by how often the first candidates of the picture have missed lately."""
 _SLOWNESS = 7  # of that share
 
 _LIMIT, _RATE = 255, 8
-_CERTAIN = 256  # the input that is always there
 
 
 class Odds(NamedTuple):
@@ -111,7 +119,7 @@ def proceed(odds, stretch, squash, memory, seen, question, kind, turn, asked, bi
 @njit(cache=True, nogil=True)
 def _ask(odds, stretch, squash, memory, seen, question, asked, turn, kind):  # type: ignore[no-untyped-def]
     states, _, patterns, _, weights, misses = odds
-    around, _, shapes, candidates, _ = seen
+    around, _, _, shapes, candidates, _ = seen
     pixels, _, probabilities, inputs, places, sets = question
     contexts, mask = len(CONTEXTS), np.uint64((1 << PATTERN_BITS) - 1)
     table = kind * TURNS + min(turn, TURNS - 1)
@@ -143,7 +151,7 @@ def _ask(odds, stretch, squash, memory, seen, question, asked, turn, kind):  # t
         places[q, contexts + 3] = (table * (_COUNTED + 1) + count) * 64 + confident
         for k in range(PATTERNS):
             inputs[q, contexts + k] = logit(patterns[k], places[q, contexts + k], stretch)
-        inputs[q, INPUTS - 1] = _CERTAIN
+        inputs[q, INPUTS - 1] = CERTAIN
         sets[q, 0] = table * _AGREEING + agreeing
         sets[q, 1] = _TABLE * _AGREEING + table * (_COUNTED + 1) + count
         sets[q, 2] = _TABLE * (_AGREEING + _COUNTED + 1) + table * _MISSES + lately
@@ -157,7 +165,7 @@ def _ask(odds, stretch, squash, memory, seen, question, asked, turn, kind):  # t
 def _state(memory, seen, n, context, turn):  # type: ignore[no-untyped-def]
     """What a context says of a candidate; and how sure it is of it, -1 if it is for another."""
     place = seen.places[n, context]
-    if place < 0:
+    if memory.check[context, place] != seen.checks[n, context]:
         return 0, -1
     colour, first = seen.candidates[n, turn], memory.first[context, place]
     sure = min(memory.firsts[context, place], 7)

@@ -19,17 +19,12 @@ CONTEXTS = np.array([NEIGHBOURS, 12, 9, 7, 5, 4, 3, 2])
 CANDIDATES = 8
 """Most colours that are asked for before a pixel gets its colour by its samples."""
 
-SHAPES = 2
-"""Patterns of equality among the nearest pixels, blind to their colours: of SHAPE pixels each."""
-
-SHAPE = (6, 12)
-
-MOST_BITS, LEAST_BITS = 20, 12
-"""Of the number of a context's places, from the number of pixels."""
+SHORT, LONG = 6, 12
+"""How many of the nearest pixels a pattern of equality has, which is blind to their colours."""
 
 MOST_SEEN = 31
 
-_SHORT, _LONG = SHAPE
+_LEAST_BITS, _MOST_BITS = 12, 20  # of the number of a context's places
 
 
 class Memory(NamedTuple):
@@ -45,19 +40,25 @@ class Memory(NamedTuple):
 
 class Surroundings(NamedTuple):
     """Of n pixels: colours of the neighbours [n, NEIGHBOURS], -1 where there are none; places in
-    the contexts [n, len(CONTEXTS)], or -1 - place where that is for something else; hashes of the
-    shapes [n, SHAPES]; candidates [n, CANDIDATES], and how many there are."""
+    the contexts and their checks [n, len(CONTEXTS)]; hashes of the patterns of SHORT and LONG
+    pixels [n, 2]; candidates [n, CANDIDATES], and how many there are."""
 
     around: NDArray[np.int32]
     places: NDArray[np.int64]
+    checks: NDArray[np.int16]
     shapes: NDArray[np.int64]
     candidates: NDArray[np.int32]
     counts: NDArray[np.int64]
 
 
+def room(pixels: int) -> int:
+    """How many places each hashed context of a picture of so many pixels has."""
+    return 1 << min(max(pixels.bit_length(), _LEAST_BITS), _MOST_BITS)
+
+
 def empty(pixels: int) -> Memory:
     """The memory of a picture of so many pixels that is not begun."""
-    shape = len(CONTEXTS), 1 << min(max(pixels.bit_length(), LEAST_BITS), MOST_BITS)
+    shape = len(CONTEXTS), room(pixels)
     return Memory(
         np.zeros(shape, np.int16),
         np.full(shape, -1, np.int32),
@@ -82,7 +83,8 @@ def look(
     found = Surroundings(
         np.empty((len(at), NEIGHBOURS), np.int32),
         np.empty((len(at), len(CONTEXTS)), np.int64),
-        np.empty((len(at), SHAPES), np.int64),
+        np.empty((len(at), len(CONTEXTS)), np.int16),
+        np.empty((len(at), 2), np.int64),
         np.empty((len(at), CANDIDATES), np.int32),
         np.empty(len(at), np.int64),
     )
@@ -92,7 +94,7 @@ def look(
 
 @njit(cache=True, nogil=True)
 def _look(memory, image, at, offsets, kind, found):  # type: ignore[no-untyped-def]
-    around, places, shapes, candidates, counts = found
+    around, places, checks, shapes, candidates, counts = found
     mask = np.uint64(memory.check.shape[1] - 1)
     for n in range(len(at)):
         for k in range(len(offsets)):
@@ -101,12 +103,10 @@ def _look(memory, image, at, offsets, kind, found):  # type: ignore[no-untyped-d
         count = 0
         for c in range(len(CONTEXTS)):
             place, check = _place(around[n], kind, c, mask)
-            if memory.check[c, place] != check:
-                places[n, c] = -1 - place
-                continue
-            places[n, c] = place
-            count = _join(memory.first[c, place], candidates[n], count)
-            count = _join(memory.second[c, place], candidates[n], count)
+            places[n, c], checks[n, c] = place, check
+            if memory.check[c, place] == check:
+                count = _join(memory.first[c, place], candidates[n], count)
+                count = _join(memory.second[c, place], candidates[n], count)
         for k in range(len(offsets)):
             count = _join(around[n, k], candidates[n], count)
         counts[n] = count
@@ -116,14 +116,14 @@ def _look(memory, image, at, offsets, kind, found):  # type: ignore[no-untyped-d
 def _shapes(around, kind, shapes):  # type: ignore[no-untyped-def]
     """Hash, for each neighbour, which of those before it has the same colour first."""
     state = np.uint64(kind)
-    for k in range(_LONG):
+    for k in range(LONG):
         same = k
         for earlier in range(k):
             if around[earlier] == around[k]:
                 same = earlier
                 break
         state = hashed(state, same)
-        if k == _SHORT - 1:
+        if k == SHORT - 1:
             shapes[0] = np.int64(state >> np.uint64(1))
     shapes[1] = np.int64(state >> np.uint64(1))
 
@@ -150,14 +150,13 @@ def _join(colour, candidates, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def remember(memory, around, kind, colours):  # type: ignore[no-untyped-def]
+def remember(memory, seen, colours):  # type: ignore[no-untyped-def]
     """Remember which colours followed their surroundings."""
     check, first, firsts, second, seconds = memory
-    mask = np.uint64(check.shape[1] - 1)
     for n in range(len(colours)):
         colour = colours[n]
         for c in range(len(CONTEXTS)):
-            place, own = _place(around[n], kind, c, mask)
+            place, own = seen.places[n, c], seen.checks[n, c]
             if check[c, place] != own:
                 if firsts[c, place] > 1:  # what has proved itself goes slowly
                     firsts[c, place] -= 2

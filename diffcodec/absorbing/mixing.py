@@ -27,6 +27,9 @@ SHARPEST = 1 << 4
 STRETCHED = 12
 """Bits of a probability whose logit is looked up."""
 
+CERTAIN = 256
+"""The input that is always there."""
+
 ONE = 1 << PROBABILITY_BITS
 HALF = 1 << PRECISION - 1
 

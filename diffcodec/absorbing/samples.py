@@ -12,8 +12,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from diffcodec.absorbing.grids import BASE, KINDS
-from diffcodec.absorbing.memory import LEAST_BITS, MOST_BITS
+from diffcodec.absorbing.memory import room
 from diffcodec.absorbing.mixing import (
+    CERTAIN,
     HALF,
     ONE,
     STRETCHED,
@@ -54,7 +55,6 @@ SETS = KINDS * ROLES * 8 * _MET
 """Sets of weights."""
 
 _LIMIT, _RATE = 60, 24
-_CERTAIN = 256  # the input that is always there
 _SEEN, _BESIDE = 32, 8  # what an error counts in a histogram, and its neighbours
 
 
@@ -70,7 +70,7 @@ class Odds(NamedTuple):
 
 def unlearnt(pixels: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """The probabilities of bits in a picture of so many pixels that is not begun."""
-    shape = CONTEXTS, 1 << min(max(pixels.bit_length(), LEAST_BITS), MOST_BITS)
+    shape = CONTEXTS, room(pixels)
     return np.full(shape, HALF, np.int32), np.zeros(shape, np.uint8)
 
 
@@ -251,7 +251,7 @@ def _ask(odds, stretch, squash, guesses, question, table, bit):  # type: ignore[
         upper = sums[q, high] - sums[q, (low + high) >> 1]
         whole = sums[q, high] - sums[q, low]
         inputs[q, CONTEXTS] = stretch[upper * ((1 << STRETCHED) - 1) // whole]
-        inputs[q, CONTEXTS + 1] = _CERTAIN
+        inputs[q, CONTEXTS + 1] = CERTAIN
         sets[q] = (table * 8 + bit) * _MET + met
         probabilities[q] = probability(weighted(inputs[q], weights[sets[q]]), squash) / ONE
 

@@ -96,7 +96,7 @@ def _unmask(curves: Curves, state: State, phase: Phase, coder: Coder) -> None:
             colours[rest] = _by_samples(curves, state, seen.around[rest], phase.kind, own, coder)
         image[at] = colours
         state.masked[rows, columns] = False
-        memory.remember(state.memory, seen.around, phase.kind, colours)
+        memory.remember(state.memory, seen, colours)
 
 
 def _by_candidates(

@@ -32,6 +32,8 @@ PHOTO, THUMBNAIL, DRAWING, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
 
 ID_BYTES = 4
 
+_DAMAGED = "The model file is damaged, or of another version of diffcodec."
+
 Built = TypeVar("Built")
 
 Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -114,9 +116,7 @@ def parse(content: bytes) -> ModelFile:
             raise TypeError
         whole = file.digest() == metadata["digest"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            "The model file is damaged, or of another version of diffcodec."
-        ) from error
+        raise ModelError(_DAMAGED) from error
     if not whole:
         raise ModelError("The model file is damaged: its digest is another one.")
     return file
@@ -145,8 +145,11 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def process(path: Path) -> str:
-    """The forward process that a model file is of. Raises ModelError if it is damaged."""
-    return str(parse(read(path)).config.get("process"))
+    """The forward process that a model file names. Raises ModelError if it cannot be read."""
+    try:
+        return str(dict(json.loads(_metadata(read(path))["config"])).get("process"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(_DAMAGED) from error
 
 
 def find(wanted: bytes) -> Path:
