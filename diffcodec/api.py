@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffcodec import choice, container, quality, stored
+from diffcodec import choice, container, quality, reduction, steps, stored
 from diffcodec.absorbing import model as drawing_models
 from diffcodec.absorbing import stream as absorbing
 from diffcodec.choice import DRAWING, PHOTO
@@ -17,7 +17,7 @@ from diffcodec.container import ABSORBING, QUANTISED, STORED, Boxes, File, Heade
 from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
-from diffcodec.limits import Cut, Progress, ignore, part
+from diffcodec.limits import MAX_PIXELS, Cut, Progress, Region, check_pixels, ignore, part
 from diffcodec.pictures.images import (
     Picture,
     from_planes,
@@ -28,6 +28,7 @@ from diffcodec.pictures.images import (
 )
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
+from diffcodec.quantized import tiled
 from diffcodec.streaming import Source, Stream
 
 SHOWN = ("mean", "sample")
@@ -74,7 +75,9 @@ class Info:
 
     `process` is "photo", "drawing" or "stored", `depth` the bits per sample, `model` the id of the
     weights in hexadecimal (empty if the samples are stored as they are), `checksum` the CRC-32 of
-    the pixels; `bytes` are there of `total_bytes` (which leave out the metadata while a prefix does
+    the samples that are coded; `max_error` how far a sample of the picture can be from the original
+    (None if the file was cut, 0 if it is lossless), `tile` the longest side of its tiles (0: it has
+    none); `bytes` are there of `total_bytes` (which leave out the metadata while a prefix does
     not give their length).
     """
 
@@ -86,6 +89,8 @@ class Info:
     model: str
     checksum: int
     lossless: bool
+    max_error: int | None
+    tile: int
     complete: bool
     bytes: int
     total_bytes: int
@@ -99,7 +104,9 @@ def encode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     psnr: float | None = None,
+    max_error: int = 0,
     process: str = "auto",
+    tile: int | None = None,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -117,21 +124,29 @@ def encode(
         bpp, max_bytes: the file, header and metadata included, is at most so large.
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
+        max_error: no sample of the picture differs by more than this (near-lossless); alpha by
+            nothing. Goes with no other limit.
         process: one of PROCESSES. With a limit, "auto" takes a drawing only if all of it fits.
+        tile: the longest side of the tiles of a photograph, from 64 to 2048, whose regions can be
+            decoded alone then; 0 for none; None for tiles of 1024 if it has more than four million
+            pixels, which needs them.
         model: a model file in place of the default one for pictures of that kind and size; it says
             by which process.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
 
-    Raises ImageError for other modes, FormatError for a picture beyond the size limit or a byte
-    limit that the header alone exceeds, ModelError for an unusable model file.
+    Raises ImageError for other modes, FormatError for a picture beyond the size limit, a byte
+    limit that the header alone exceeds, impossible tiles or an impossible error, ModelError for an
+    unusable model file.
     """
     mode, planes = to_planes(image)
     height, width = planes.shape[1:]
     cut = Cut(bpp, max_bytes, psnr)
+    if max_error and not cut.whole:
+        raise ValueError("max_error goes with no other limit")
     boxes = {} if isinstance(image, np.ndarray) else metadata(image)
-    if cut.whole:  # other colours would have no entry
+    if cut.whole and not max_error:  # other colours would have no entry
         boxes |= palette(image, planes)
     header = Header(
         codec=QUANTISED,
@@ -139,17 +154,24 @@ def encode(
         width=width,
         height=height,
         model=b"",
-        checksum=container.checksum(planes),
+        checksum=0,
         stream_bytes=0,
         lossless=True,
         depth=8 * planes.itemsize,
+        step=2 * max_error + 1,
     )
     container.check_size(width, height)
+    if max_error:
+        container.check_step(header.step, header.depth)
+    if tile:
+        container.check_tile(tile)
+    planes = steps.numbers(header, planes)
+    header = replace(header, checksum=container.checksum(planes))
     if process not in PROCESSES:
         raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {process!r}")
     if process == "auto" and model is not None:
         process = DRAWING if files.process(model) == "absorbing" else PHOTO
-    coded = _coded(header, planes, cut, boxes, process, model, progress)
+    coded = _coded(header, planes, cut, boxes, process, tile, model, progress)
     progress(1.0)
     return container.write(
         *(coded or (replace(header, codec=STORED), stored.encode(planes))), boxes
@@ -162,8 +184,11 @@ def decode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     rung: int | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    size: int | None = None,
     show: str = "mean",
     seed: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -175,24 +200,33 @@ def decode(
         data: the bytes.
         bpp, max_bytes: use only so much of the file.
         rung: stop where this rung is done; what is stored has none, and is read whole.
+        region: left, top, width and height in pixels of the part that is wanted. Of a picture in
+            tiles only those that it meets are decoded, and the checksum is not looked at.
+        size: the picture is reduced by the least whole factor that makes no side longer than so
+            many pixels; only the rungs that it needs are decoded.
         show: how a prefix is shown, one of SHOWN: "mean" as the expectation of the picture;
             "sample" with what is left open drawn from the model's conditionals, by `seed`.
+        max_pixels: a file that claims more is refused; None for no limit but the format's.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
 
-    Raises FormatError if this is no .dfc file, ModelError if its model is not there, CorruptError
-    if a complete file does not decode to the pixels of its checksum, ImageError for 16-bit samples
-    in a mode that Pillow lacks (see `decode_picture` and `decode_array`).
+    Raises FormatError if this is no .dfc file or has too many pixels, ModelError if its model is
+    not there, CorruptError if a complete file does not decode to the pixels of its checksum,
+    ImageError for a region outside the picture, or 16-bit samples in a mode that Pillow lacks (see
+    `decode_picture` and `decode_array`).
     """
     planes, file = _read(
         data,
         bpp=bpp,
         max_bytes=max_bytes,
         rung=rung,
+        region=region,
+        size=size,
         show=show,
         seed=seed,
+        max_pixels=max_pixels,
         model=model,
         progress=progress,
         threads=threads,
@@ -218,6 +252,7 @@ def decode_cuts(
     data: bytes,
     sizes: Iterable[int],
     *,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -227,12 +262,13 @@ def decode_cuts(
     Args:
         data: the bytes.
         sizes: in bytes, of the prefixes; each has the header.
-        model, threads, device: as `decode` takes them.
+        max_pixels, model, threads, device: as `decode` takes them.
 
     Yields the pictures, of shorter prefixes first. Raises as `decode` does.
     """
     file = container.read(data)
     header = file.header
+    check_pixels(header.pixels, max_pixels)
     lengths = [size - file.start for size in sizes]
     shown: Iterator[NDArray]
     if header.codec == STORED:
@@ -241,13 +277,14 @@ def decode_cuts(
         codec, weights = _codec(header, model)
         shown = codec.cuts(weights, header, file.stream, lengths)
     for planes in shown:
-        yield _picture(file, planes)
+        yield _picture(file, steps.values(header, planes))
 
 
 @exact_arithmetic
 def decode_progressive(
     source: bytes | BinaryIO,
     *,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     threads: int | None = None,
     device: str = "auto",
@@ -259,16 +296,19 @@ def decode_progressive(
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    `model`, `threads` and `device` are as `decode` takes them, and it raises what that does.
+    `max_pixels`, `model`, `threads` and `device` are as `decode` takes them, and it raises what
+    that does.
     """
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
+    check_pixels(header.pixels, max_pixels)
     stream = Stream(delivery, start, header.stream_bytes)
     for used, rung, last, planes in _previews(header, stream, model):
         if last:
             _wait_for_boxes(delivery)
         file = container.read(delivery.data)
-        yield Preview(start + used, rung, _picture(file, planes), file.complete)
+        shown = _picture(file, steps.values(header, planes))
+        yield Preview(start + used, rung, shown, file.complete)
 
 
 @exact_arithmetic
@@ -297,7 +337,9 @@ def info(
         process=_NAMES[header.codec],
         model=header.model.hex(),
         checksum=header.checksum,
-        lossless=header.lossless,
+        lossless=header.lossless and header.step == 1,
+        max_error=header.step // 2 if header.lossless else None,
+        tile=header.tile,
         complete=file.complete,
         bytes=len(data),
         total_bytes=file.total_bytes,
@@ -355,6 +397,7 @@ def _coded(
     cut: Cut,
     boxes: Boxes,
     process: str,
+    tile: int | None,
     model: Path | None,
     progress: Progress,
 ) -> tuple[Header, bytes] | None:
@@ -364,7 +407,9 @@ def _coded(
 
     def photo(header: Header, planes: NDArray, progress: Progress) -> tuple[Header, bytes] | None:
         weights = models.load(model or models.default(header.height, header.width))
-        return quantised.encode(weights, header, planes, cut, boxes, progress)
+        header = replace(header, tile=tiled.side(header, tile))
+        codec = tiled if header.tile else quantised
+        return codec.encode(weights, header, planes, cut, boxes, progress)
 
     def drawing(
         header: Header, planes: NDArray, most: int, progress: Progress
@@ -409,8 +454,11 @@ def _read(
     bpp: float | None = None,
     max_bytes: int | None = None,
     rung: int | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    size: int | None = None,
     show: str = "mean",
     seed: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -419,23 +467,33 @@ def _read(
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
     if show not in SHOWN:
         raise ValueError(f"show is one of {', '.join(SHOWN)}, not {show!r}")
+    if size is not None and size < 1:
+        raise ValueError(f"size is 1 or more, not {size}")
     header, start = container.read_header(data)
+    check_pixels(header.pixels, max_pixels)
+    box = Region(0, 0, header.width, header.height) if region is None else Region(*region)
+    box.check(header.width, header.height)
+    factor = 1 if size is None else -(-max(box.width, box.height) // size)
+    if factor > 1:
+        rung = max(rung or 0, reduction.rung(header, factor))
     limit = Cut(bpp, max_bytes).size(header.pixels)
     if limit is not None:
         data = data[: max(limit, start)]  # without its header there is no picture at all
     file = container.read(data)
+    options: dict[str, Any] = {
+        "rung": rung,
+        "seed": seed if show == "sample" else None,
+        "progress": progress,
+    }
     if header.codec == STORED:
-        return stored.decode(header, file.stream), file
-    codec, weights = _codec(header, model)
-    planes = codec.decode(
-        weights,
-        header,
-        file.stream,
-        rung=rung,
-        seed=seed if show == "sample" else None,
-        progress=progress,
-    )
-    return planes, file
+        planes = stored.decode(header, file.stream)[:, *box.place]
+    elif header.tile:
+        _, weights = _codec(header, model)
+        planes = tiled.decode(weights, header, file.stream, region=box, **options)
+    else:
+        codec, weights = _codec(header, model)
+        planes = codec.decode(weights, header, file.stream, **options)[:, *box.place]
+    return steps.values(header, reduction.reduced(planes, factor)), file
 
 
 def _previews(
@@ -452,13 +510,18 @@ def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:
     """As of `quantised.ends`, for any codec."""
     if file.header.codec == STORED:
         return stored.ends(file.header, file.stream)
+    if file.header.tile:
+        return tiled.ends(file.header, file.stream)
     codec, weights = _codec(file.header, model)
     return codec.ends(weights, file.header, file.stream)
 
 
 def _codec(header: Header, path: Path | None) -> tuple[Any, Any]:
     """The module that decodes a picture's stream, and the model that it needs."""
-    module, kind = (absorbing, drawing_models) if header.codec == ABSORBING else (quantised, models)
+    module: Any = tiled if header.tile else quantised
+    kind: Any = models
+    if header.codec == ABSORBING:
+        module, kind = absorbing, drawing_models
     if path is None:
         return module, kind.find(header.model)
     model = kind.load(path)
@@ -467,6 +530,7 @@ def _codec(header: Header, path: Path | None) -> tuple[Any, Any]:
 
 
 def _picture(file: File, planes: NDArray) -> Picture:
+    """A picture with its metadata, from planes of its samples."""
     return from_planes(file.header.mode, planes, file.boxes)
 
 

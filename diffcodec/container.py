@@ -4,7 +4,8 @@
     2      magic, D1 FC
     1      format version (high four bits) and codec (low four bits)
     1      flags
-    0-5    if flagged: LEB128 number of bits for features that only later versions know
+    0-5    if flagged: features, as the bits of a LEB128 number
+    ...    what belongs to each feature, as LEB128 numbers
     4      CRC-32 (big-endian) of the samples that the whole stream decodes to
     0, 4   model id, the first bytes of the digest of its weights; a stored picture has none
     ...    what depends on the codec, as LEB128 numbers; the last one is the stream's length
@@ -20,11 +21,13 @@ and the content. Boxes come last so that they never delay a picture. A file that
 stream or its boxes do is a prefix, and decodes to a preview.
 """
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from diffcodec.errors import CorruptError, FormatError
@@ -51,13 +54,23 @@ Boxes = Mapping[int, bytes]
 
 FEATURES = (
     "weights that were fitted to its picture",
-    "interleaved tiles",
+    "tiles",
     "a chroma transform for each level",
+    "samples in steps",
 )
-"""What later versions may do, by bit of the features."""
+"""What a file may do beyond the rest, by bit of the features; TILES and STEPS are known."""
+
+TILES, STEPS = 1, 3
 
 MAX_PIXELS = 1 << 27
 """Largest picture that a header may claim; 134 megapixels."""
+
+UNTILED = 1 << 22
+"""Most pixels of a picture of the quantised process without tiles, and of a tile: they bound the
+memory that a decoder needs."""
+
+SMALLEST_TILE = 64
+"""Least side of a tile."""
 
 MAX_PICTURES = 1 << 20
 """Most pictures of a set."""
@@ -68,7 +81,7 @@ MAX_METADATA = 1 << 26
 LONGEST_STREAM = (1 << 35) - 1
 """Most bytes of a stream, and the largest number in a file: five bytes of LEB128."""
 
-MAX_HEADER = 37
+MAX_HEADER = 42
 """Most bytes that a picture's header takes."""
 
 _FIXED = 4
@@ -86,11 +99,14 @@ class Header:
         model: the first bytes of the digest of its weights; empty if it is stored.
         checksum: CRC-32 of the picture that the whole stream decodes to, before any denoising.
         stream_bytes: length of the whole stream, whether or not the file has all of it.
-        lossless: whether that picture is the original.
+        lossless: whether that picture is the original, but for `step`.
         has_boxes: whether boxes follow the stream.
         depth: bits per sample, 8 or 16.
         mirrored: whether the stream has left and right exchanged.
         colours: number of the reversible colour transform that precedes the codec's own; 0: none.
+        tile: longest side of the tiles that the stream has, each by itself; 0: it has none.
+        step: how many neighbouring values of a colour's samples count as one in the stream, an odd
+            number; 1: each is its own.
     """
 
     codec: int
@@ -105,6 +121,8 @@ class Header:
     depth: int = 8
     mirrored: bool = False
     colours: int = 0
+    tile: int = 0
+    step: int = 1
 
     @property
     def pixels(self) -> int:
@@ -147,7 +165,10 @@ def write_header(header: Header) -> bytes:
     numbers = [header.width, header.height, header.stream_bytes]
     if header.colours:
         numbers.insert(2, header.colours)
-    return _start(header.codec, flags, header.checksum, header.model) + _numbers(numbers)
+    features = {TILES: header.tile, STEPS: header.step if header.step > 1 else 0}
+    return _start(header.codec, flags, header.checksum, header.model, features) + write_numbers(
+        numbers
+    )
 
 
 def write_boxes(boxes: Boxes) -> bytes:
@@ -155,14 +176,14 @@ def write_boxes(boxes: Boxes) -> bytes:
     if sum(map(len, boxes.values())) > MAX_METADATA:
         raise FormatError("The picture's ICC profile and EXIF are too large to be kept.")
     data = b"".join(_box(kind, content) for kind, content in boxes.items())
-    return _numbers([len(data)]) + data if boxes else b""
+    return write_numbers([len(data)]) + data if boxes else b""
 
 
 def _box(kind: int, content: bytes) -> bytes:
     packed = zlib.compress(content, 9)
     shorter = len(packed) < len(content)
     stored = packed if shorter else content
-    return _numbers([2 * kind + shorter, len(stored)]) + stored
+    return write_numbers([2 * kind + shorter, len(stored)]) + stored
 
 
 def room(header: Header, boxes: Boxes, limit: int | None) -> int:
@@ -199,7 +220,7 @@ def read_boxes(data: bytes) -> tuple[dict[int, bytes], int | None]:
     of one kind the last counts; unknown kinds are left out. Raises FormatError if they are corrupt.
     """
     try:
-        length, begin = _read_leb128(data, 0)
+        length, begin = read_number(data, 0)
     except IndexError:
         return {}, None
     end = begin + length
@@ -219,8 +240,8 @@ def _read_boxes(data: bytes, *, complete: bool) -> Iterator[tuple[int, int, byte
     position = 0
     with suppress(IndexError):
         while position < len(data):
-            tag, begin = _read_leb128(data, position)
-            size, begin = _read_leb128(data, begin)
+            tag, begin = read_number(data, position)
+            size, begin = read_number(data, begin)
             position = begin + size
             if position <= len(data):
                 yield tag >> 1, tag & 1, data[begin:position]
@@ -246,34 +267,42 @@ def read_header(data: bytes) -> tuple[Header, int]:
     if is_set(data):
         raise FormatError("The file holds a set of pictures; diffcodec.decode_set reads it.")
     flags = data[3]
-    codec, checksum, model, position = _read_start(data)
+    codec, features, checksum, model, position = _read_start(data)
     try:
-        width, position = _read_leb128(data, position)
-        height, position = _read_leb128(data, position)
-        colours, position = _read_leb128(data, position) if flags & _COLOURS else (0, position)
-        stream_bytes, position = _read_leb128(data, position)
+        width, position = read_number(data, position)
+        height, position = read_number(data, position)
+        colours, position = read_number(data, position) if flags & _COLOURS else (0, position)
+        stream_bytes, position = read_number(data, position)
     except IndexError as error:
         raise FormatError("The file ends inside its header.") from error
     if codec != QUANTISED and flags & (_MIRRORED | _COLOURS):
         raise _unknown("has flags of another codec")
     check_size(width, height)
-    return (
-        Header(
-            codec=codec,
-            mode=MODES[flags & 3],
-            width=width,
-            height=height,
-            model=model,
-            checksum=checksum,
-            stream_bytes=stream_bytes,
-            lossless=bool(flags & _LOSSLESS),
-            has_boxes=bool(flags & _BOXES),
-            depth=16 if flags & _DEEP else 8,
-            mirrored=bool(flags & _MIRRORED),
-            colours=colours,
-        ),
-        position,
+    header = Header(
+        codec=codec,
+        mode=MODES[flags & 3],
+        width=width,
+        height=height,
+        model=model,
+        checksum=checksum,
+        stream_bytes=stream_bytes,
+        lossless=bool(flags & _LOSSLESS),
+        has_boxes=bool(flags & _BOXES),
+        depth=16 if flags & _DEEP else 8,
+        mirrored=bool(flags & _MIRRORED),
+        colours=colours,
+        tile=features.get(TILES, 0),
+        step=features.get(STEPS, 1),
     )
+    if TILES in features and codec != QUANTISED:
+        raise _unknown("has tiles of another codec")
+    if TILES in features:
+        check_tile(header.tile)
+    elif codec == QUANTISED:
+        check_untiled(header.pixels)
+    if STEPS in features:
+        check_step(header.step, header.depth)
+    return header, position
 
 
 @dataclass(frozen=True)
@@ -303,7 +332,7 @@ def write_set_header(header: SetHeader) -> bytes:
     groups = [(len(list(group)), *size) for size, group in groupby(header.sizes)]
     numbers = [len(groups), *(n for group in groups for n in group)]
     numbers += [header.untouched, header.stream_bytes]
-    return _start(header.codec, 0, header.checksum, header.model) + _numbers(numbers)
+    return _start(header.codec, 0, header.checksum, header.model) + write_numbers(numbers)
 
 
 def set_room(header: SetHeader, limit: int | None) -> int:
@@ -335,20 +364,20 @@ def read_set(data: bytes) -> tuple[SetHeader, bytes]:
     """The header of a set and as much of the stream as there is; raises as `read` does."""
     if not is_set(data):
         raise FormatError("The file holds one picture; diffcodec.decode reads it.")
-    codec, checksum, model, position = _read_start(data)
-    if data[3] & ~_FEATURES:
+    codec, features, checksum, model, position = _read_start(data)
+    if data[3] & ~_FEATURES or features:
         raise _unknown("is a set with flags")
     sizes: list[tuple[int, int]] = []
     try:
-        groups, position = _read_leb128(data, position)
+        groups, position = read_number(data, position)
         for _ in range(groups):
-            count, position = _read_leb128(data, position)
-            width, position = _read_leb128(data, position)
-            height, position = _read_leb128(data, position)
+            count, position = read_number(data, position)
+            width, position = read_number(data, position)
+            height, position = read_number(data, position)
             _check_count(len(sizes) + count)
             sizes += [(width, height)] * count
-        untouched, position = _read_leb128(data, position)
-        length, position = _read_leb128(data, position)
+        untouched, position = read_number(data, position)
+        length, position = read_number(data, position)
     except IndexError as error:
         raise FormatError("The file ends inside its header.") from error
     _check_set(sizes)
@@ -364,6 +393,25 @@ def check_size(width: int, height: int) -> None:
         raise FormatError(
             f"A picture of {width} x {height} pixels is beyond the limit of {MAX_PIXELS:,} pixels."
         )
+
+
+def check_tile(tile: int) -> None:
+    """Raise FormatError for tiles of an impossible size."""
+    if not (tile >= SMALLEST_TILE and tile * tile <= UNTILED):
+        largest = math.isqrt(UNTILED)
+        raise FormatError(f"The side of a tile is from {SMALLEST_TILE} to {largest}, not {tile}.")
+
+
+def check_untiled(pixels: int) -> None:
+    """Raise FormatError for a picture of the quantised process that needs tiles."""
+    if pixels > UNTILED:
+        raise FormatError(f"A photograph of more than {UNTILED:,} pixels needs tiles.")
+
+
+def check_step(step: int, depth: int) -> None:
+    """Raise FormatError for a step that no samples of this depth can have."""
+    if not (step % 2 and 3 <= step < 1 << depth):
+        raise FormatError(f"Samples of {depth} bits cannot be in steps of {step} values.")
 
 
 def checksum(*pictures: "NDArray") -> int:
@@ -402,35 +450,51 @@ def _check_count(pictures: int) -> None:
         raise FormatError(f"A set holds at most {MAX_PICTURES:,} pictures.")
 
 
-def _start(codec: int, flags: int, checksum: int, model: bytes) -> bytes:
-    """What all headers begin with."""
-    return MAGIC + bytes([VERSION << 4 | codec, flags]) + checksum.to_bytes(4, "big") + model
+def _start(
+    codec: int,
+    flags: int,
+    checksum: int,
+    model: bytes,
+    features: Mapping[int, int] = MappingProxyType({}),
+) -> bytes:
+    """What all headers begin with; features that are 0 are not there."""
+    there = {bit: number for bit, number in sorted(features.items()) if number}
+    flags |= _FEATURES * bool(there)
+    numbers = [sum(1 << bit for bit in there), *there.values()] if there else []
+    start = MAGIC + bytes([VERSION << 4 | codec, flags]) + write_numbers(numbers)
+    return start + checksum.to_bytes(4, "big") + model
 
 
-def _read_start(data: bytes) -> tuple[int, int, bytes, int]:
-    """Codec, checksum and model of a file of a known version, and the offset of what follows."""
+def _read_start(data: bytes) -> tuple[int, dict[int, int], int, bytes, int]:
+    """What files of a known version begin with, and the offset of what follows.
+
+    That is codec, features with what belongs to each, checksum and model.
+    """
     codec, position = data[2] & 15, _FIXED
+    features: dict[int, int] = {}
     if data[3] & _FEATURES:
         try:
-            features, position = _read_leb128(data, position)
+            bits, position = read_number(data, position)
+            for bit in range(bits.bit_length()):
+                if bits >> bit & 1:
+                    if bit not in (TILES, STEPS):
+                        named = dict(enumerate(FEATURES))
+                        raise _unknown(f"uses {named.get(bit, f'feature {bit}')}")
+                    features[bit], position = read_number(data, position)
         except IndexError as error:
             raise FormatError("The file ends inside its header.") from error
-        for bit in range(features.bit_length()):
-            if features >> bit & 1:
-                named = dict(enumerate(FEATURES))
-                raise _unknown(f"uses {named.get(bit, f'feature {bit}')}")
     middle = position + 4
     end = middle + (0 if codec == STORED else 4)
     if len(data) < end:
         raise FormatError("The file ends inside its header.")
-    return codec, int.from_bytes(data[position:middle]), data[middle:end], end
+    return codec, features, int.from_bytes(data[position:middle]), data[middle:end], end
 
 
 def _unknown(what: str) -> FormatError:
     return FormatError(f"The file {what}, which this version of diffcodec does not know.")
 
 
-def _numbers(numbers: Sequence[int]) -> bytes:
+def write_numbers(numbers: Sequence[int]) -> bytes:
     """LEB128: seven bits to a byte, the lowest first; all bytes but the last have their top bit."""
     data = bytearray()
     for number in numbers:
@@ -441,7 +505,7 @@ def _numbers(numbers: Sequence[int]) -> bytes:
     return bytes(data)
 
 
-def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
+def read_number(data: bytes, position: int) -> tuple[int, int]:
     """A number and the offset after it. Raises IndexError past the end, FormatError if huge."""
     number = 0
     for shift in range(0, 35, 7):

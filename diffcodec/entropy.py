@@ -297,10 +297,11 @@ class Stack:
 class BitSampler:
     """Draws bits from their probabilities, once a decoder has no more of them.
 
-    Args: seed of the drawn bits, the same on every machine; the decoder that comes first.
+    Args: seed of the drawn bits, of one number or several, the same on every machine; the decoder
+    that comes first.
     """
 
-    def __init__(self, seed: int, first: Coder | None = None) -> None:
+    def __init__(self, seed: int | tuple[int, ...], first: Coder | None = None) -> None:
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._first = first
 

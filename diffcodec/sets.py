@@ -22,7 +22,7 @@ from diffcodec.gaussian import samplers, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.gaussian.stream import Milestone, Show
-from diffcodec.limits import Cut, Progress, ignore
+from diffcodec.limits import MAX_PIXELS, Cut, Progress, check_pixels, ignore
 from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 
 Method = Literal["bits-back", "channel"]
@@ -158,6 +158,7 @@ def decode_set(
     bpp: float | None = None,
     show: Show = "mean",
     seed: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -171,15 +172,19 @@ def decode_set(
         show: what a `channel` set shows of the state that it reaches: its expectation, a sample
             of what it may have been (DiffC-A), or where the probability flow takes it (DiffC-F).
         seed: of the sample.
+        max_pixels: a set that claims more, in all pictures together, is refused; None for no limit
+            but the format's.
         model: the model file that the set was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
 
-    Raises FormatError if this is no set or a cut bits-back one, ModelError if its model is not
-    there, CorruptError if a complete set does not decode to the pixels of its checksum.
+    Raises FormatError if this is no set, has too many pixels or is a cut bits-back one, ModelError
+    if its model is not there, CorruptError if a complete set does not decode to the pixels of its
+    checksum.
     """
     header, there = container.read_set(data)
+    check_pixels(header.pixels, max_pixels)
     chain = load(model or files.find(header.model))
     if model:
         files.check(header.model, chain.id, model)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from diffcodec import container
 from diffcodec.container import (
+    ABSORBING,
     EXIF,
     ICC,
     LONGEST_STREAM,
@@ -19,6 +20,7 @@ from diffcodec.container import (
     MODES,
     QUANTISED,
     STORED,
+    UNTILED,
     Header,
     SetHeader,
     read,
@@ -46,8 +48,11 @@ HEADERS = st.builds(
     depth=st.sampled_from([8, 16]),
     mirrored=st.booleans(),
     colours=st.integers(0, 300),
+    tile=st.sampled_from([0, 64, 1000, 2048]),
+    step=st.sampled_from([1, 3, 255]),
 ).filter(lambda header: header.pixels <= MAX_PIXELS)
-PLAIN = {"mirrored": False, "colours": 0}
+HEADERS = HEADERS.map(lambda one: replace(one, tile=1024) if one.pixels > UNTILED else one)
+PLAIN = {"mirrored": False, "colours": 0, "tile": 0}
 HEADERS = HEADERS.map(lambda one: one if one.codec == QUANTISED else replace(one, **PLAIN))
 HEADERS = HEADERS.map(lambda one: replace(one, model=b"") if one.codec == STORED else one)
 CONTENT = st.binary(min_size=1, max_size=40) | st.just(b"a profile " * 30)
@@ -69,7 +74,7 @@ def header(**changes):
 
 
 def number(value):
-    return container._numbers([value])
+    return container.write_numbers([value])
 
 
 @given(HEADERS, st.binary(max_size=20))
@@ -124,7 +129,7 @@ def test_a_file_comes_back_and_so_do_its_prefixes(one, stream, boxes):
         assert length < part.total_bytes <= len(data) or length >= part.start + len(stream)
 
 
-@given(BOXES, st.integers(2, 400), st.binary(max_size=200))
+@given(BOXES, st.integers(40, 400), st.binary(max_size=200))
 def test_unknown_kinds_of_boxes_are_skipped(boxes, kind, content):
     data = write_boxes({kind: content, **boxes, kind + 1: content})
     assert read_boxes(data) == (boxes, len(data))
@@ -177,7 +182,6 @@ def test_random_bytes_are_refused_or_a_file(rest):
         ("d1fc4006", "format version 4"),
         ("d1fc3506", "codec 5, which this version"),
         ("d1fc308601", "uses weights that were fitted to its picture, which this version"),
-        ("d1fc308602", "uses interleaved tiles, which"),
         ("d1fc308604", "uses a chroma transform for each level, which"),
         ("d1fc3086c001", "uses feature 6, which"),
         ("d1fc3186c001", "uses feature 6, which"),
@@ -198,6 +202,37 @@ def test_the_other_kind_is_refused():
         read_header(b"\xd1\xfc\x31\0" + bytes(20))
     with pytest.raises(FormatError, match="one picture"):
         read_set(write_header(header()))
+
+
+@pytest.mark.parametrize(
+    ("codec", "features", "sentence"),
+    [
+        (QUANTISED, "023f", "side of a tile is from 64 to 2048, not 63"),
+        (QUANTISED, "028110", "side of a tile is from 64 to 2048, not 2049"),
+        (QUANTISED, "0200", "not 0"),
+        (ABSORBING, "0240", "tiles of another codec"),
+        (STORED, "0240", "tiles of another codec"),
+        (QUANTISED, "0801", "8 bits cannot be in steps of 1 values"),
+        (QUANTISED, "0804", "steps of 4"),
+        (STORED, "088102", "steps of 257"),
+        (QUANTISED, "0a408102", "steps of 257"),
+    ],
+)
+def test_impossible_features_are_refused(codec, features, sentence):
+    model = b"" if codec == STORED else bytes(4)
+    plain = write_header(header(codec=codec, model=model))
+    data = plain[:3] + bytes([plain[3] | 0x80]) + bytes.fromhex(features) + plain[4:]
+    with pytest.raises(FormatError, match=sentence):
+        read_header(data)
+
+
+def test_a_large_picture_of_the_quantised_process_needs_tiles():
+    large = header(width=UNTILED // 64 + 1, height=64)
+    with pytest.raises(FormatError, match="needs tiles"):
+        read_header(write_header(large))
+    for one in (replace(large, tile=64), replace(large, width=UNTILED // 64)):
+        assert read_header(write_header(one))[0] == one
+    assert read_header(write_header(replace(large, codec=ABSORBING)))[0].pixels > UNTILED
 
 
 def test_no_features_are_no_obstacle():
@@ -233,7 +268,9 @@ def peak_of(act):
 
 
 def test_claims_allocate_nothing():
-    huge = header(width=1 << 13, height=1 << 14, stream_bytes=LONGEST_STREAM, has_boxes=True)
+    huge = header(
+        width=1 << 13, height=1 << 14, tile=1024, stream_bytes=LONGEST_STREAM, has_boxes=True
+    )
     assert peak_of(lambda: read(write_header(huge) + b"abc")) < 1 << 16
     for claim in (number(LONGEST_STREAM), number(30) + b"\0" + number(LONGEST_STREAM)):
         assert peak_of(lambda claim=claim: read(with_boxes(claim + b"abc"))) < 1 << 16

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import click
 
 from diffcodec.cli.common import (
+    MAX_PIXELS,
     RECURSIVE,
     STANDARD,
+    Rectangle,
     Size,
     at_most_one,
     complain,
@@ -74,6 +76,17 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
+@click.option(
+    "--max-error",
+    type=click.IntRange(min=1),
+    help="Near-lossless: no sample differs by more than this.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=0),
+    help="Longest side of the tiles of a photograph, 64 to 2048; 0 for none.  "
+    "[1024 beyond four million pixels]",
+)
 @many_files
 @computing
 def encode(
@@ -84,6 +97,8 @@ def encode(
     bpp: float | None,
     max_bytes: int | None,
     psnr: float | None,
+    max_error: int | None,
+    tile: int | None,
     recursive: bool,
     jobs: int,
     scheduler: str | None,
@@ -104,14 +119,18 @@ def encode(
             process=process != "auto",
             max_bytes=max_bytes,
             psnr=psnr,
+            max_error=max_error,
+            tile=tile,
             jobs=jobs > 1,
             scheduler=scheduler,
             force=force,
         )
         encode_set(inputs, output, method, bpp, computing, recursive=recursive)
         return
-    options: dict[str, Any] = at_most_one(bpp=bpp, max_bytes=max_bytes, psnr=psnr)
-    options |= {"process": process, **computing}
+    options: dict[str, Any] = at_most_one(
+        bpp=bpp, max_bytes=max_bytes, psnr=psnr, max_error=max_error
+    )
+    options |= {"max_error": max_error or 0, "process": process, "tile": tile, **computing}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
@@ -142,6 +161,9 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
 @click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.png]")
 @click.option("--bpp", type=float, callback=positive, help="Use this many bits per pixel only.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
+@click.option("--region", type=Rectangle(), help="Decode this part only, in pixels.")
+@click.option("--size", type=click.IntRange(min=1), help="Reduce to sides no longer than this.")
+@MAX_PIXELS
 @click.option(
     "--show",
     type=click.Choice(["mean", "sample", "flow"]),
@@ -161,6 +183,9 @@ def decode(
     output: str | None,
     bpp: float | None,
     max_bytes: int | None,
+    region: tuple[int, int, int, int] | None,
+    size: int | None,
+    max_pixels: int,
     show: str,
     seed: int,
     live: str | None,
@@ -180,13 +205,16 @@ def decode(
     """
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
-        if len(inputs) > 1 or output is not None or bpp or max_bytes or show != "mean":
+        others = (output, bpp, max_bytes, region, size)
+        if len(inputs) > 1 or any(option is not None for option in others) or show != "mean":
             raise click.UsageError(
-                "--live takes one input, and goes with --model, --threads and --device only"
+                "--live takes one input, and goes with --max-pixels, --model, --threads and "
+                "--device only"
             )
-        decode_live(inputs[0], live, computing)
+        decode_live(inputs[0], live, {"max_pixels": max_pixels, **computing})
         return
-    options |= {"show": show, "seed": seed, **computing}
+    options |= {"show": show, "seed": seed, "max_pixels": max_pixels, **computing}
+    parts: dict[str, Any] = {"region": region, "size": size}
     if Many.are(inputs):
         from diffcodec.cli import batch
 
@@ -195,15 +223,16 @@ def decode(
         many = Many(inputs, output, recursive, jobs, scheduler, force)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
-        many.run(partial(batch.decode_file, **options), {".dfc"}, ".png", keep=keep)
+        many.run(partial(batch.decode_file, **options, **parts), {".dfc"}, ".png", keep=keep)
         return
     import diffcodec
 
     data = read_bytes(inputs[0])
     if diffcodec.is_set(data):
+        none_with("a set of pictures", **parts)
         decode_set(inputs[0], data, output, options, force=force)
     else:
-        decode_one(inputs[0], data, output, options)
+        decode_one(inputs[0], data, output, options | parts)
 
 
 def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:

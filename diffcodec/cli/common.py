@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from diffcodec import limits
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Commands(click.Group):
             ctx.exit(130)
         except BrokenPipeError:
             raise  # the reader of our output left: click ends quietly
+        except MemoryError:
+            complain("this needs more memory than there is")
+            ctx.exit(1)
         except (DiffcodecError, OSError) as error:
             complain(str(error))
             ctx.exit(1)
@@ -53,6 +57,23 @@ class Size(click.ParamType):
         if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             self.fail(f"{value!r} is not a size such as 640x480", param, ctx)
         return int(width), int(height)
+
+
+class Rectangle(click.ParamType):
+    """A part of a picture in pixels, LEFT,TOP,WIDTH,HEIGHT."""
+
+    name = "X,Y,W,H"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return (left, top, width, height)."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"{value!r} is not a part of a picture such as 0,0,640,480", param, ctx)
+        return tuple(map(int, parts))
 
 
 def positive(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -202,6 +223,13 @@ def report(line: str, output: str) -> None:
     click.echo(line, err=output == STANDARD)
 
 
+MAX_PIXELS = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=limits.MAX_PIXELS,
+    show_default=True,
+    help="Refuse a file that claims more.",
+)
 RECURSIVE = click.option("--recursive", is_flag=True, help="Look below folders too.")
 _COMPUTING = (
     click.option(

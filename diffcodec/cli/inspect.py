@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffcodec.cli.common import (
+    MAX_PIXELS,
     computing,
     none_with,
     plural,
@@ -65,8 +66,10 @@ def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> No
         "process": found.process,
         "model": found.model,
         "checksum": f"{found.checksum:08x}",
-        "coding": "lossless" if found.lossless else "lossy",
+        "coding": coding(found),
     }
+    if found.tile:
+        fields["tiles"] = f"of {found.tile} pixels a side at most"
     print_fields(fields | size_fields(found, pixels))
     click.echo("\nrung       bytes      bpp" + ("     PSNR" if quality is not None else ""))
     for rung in found.rungs:
@@ -74,6 +77,13 @@ def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> No
         if quality is not None:
             line += f"{quality[rung.rung]:>9.2f}" if rung.rung in quality else f"{'-':>9}"
         click.echo(line)
+
+
+def coding(found: "diffcodec.Info") -> str:
+    """How near a file comes to its picture."""
+    if found.max_error:
+        return f"near-lossless, samples within {found.max_error}"
+    return "lossless" if found.lossless else "lossy"
 
 
 def print_set(found: "diffcodec.SetInfo", *, as_json: bool) -> None:
@@ -126,12 +136,14 @@ def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int,
 @click.command()
 @click.argument("source", metavar="IN.dfc")
 @click.option("-o", "--output", required=True, help="A .html, .gif, .webp or .png file.")
+@MAX_PIXELS
 @computing
-def preview(source: str, output: str, computing: dict[str, Any]) -> None:
+def preview(source: str, output: str, max_pixels: int, computing: dict[str, Any]) -> None:
     """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
     from diffcodec.cli import viewer
 
     refuse_inputs(output, source)
     title = Path(source).name
+    computing["max_pixels"] = max_pixels
     viewer.write(read_bytes(source), Path(output), title, **computing)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)

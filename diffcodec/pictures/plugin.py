@@ -18,8 +18,6 @@ from diffcodec.pictures.metadata import to_info
 
 FORMAT = "DFC"
 LIMITS = ("bpp", "max_bytes", "psnr")
-FINE_RUNG = 2
-"""The rung whose error nobody sees in a picture of 8 bits per sample; each rung halves it."""
 
 
 def register() -> None:
@@ -35,6 +33,7 @@ class DfcImageFile(ImageFile.ImageFile):
 
     format = FORMAT
     format_description = "diffcodec"
+    _header: container.Header
     _rung: int | None = None
     _loaded = False
 
@@ -52,6 +51,7 @@ class DfcImageFile(ImageFile.ImageFile):
                 self.fp.seek(start + header.stream_bytes)
                 boxes, length = container.read_boxes(self.fp.read())
                 end = None if length is None else start + header.stream_bytes + length
+        self._header = header
         self._mode = header.mode if header.depth == 8 else "I;16"
         self._size = header.width, header.height
         self.info.update(to_info(boxes))
@@ -62,16 +62,16 @@ class DfcImageFile(ImageFile.ImageFile):
     ) -> tuple[str, tuple[int, int, float, float]] | None:
         """Decode no more than a picture reduced to `size` needs; `thumbnail` asks for it.
 
-        Reducing both sides by 2^n averages the error, which is white, down by 2^n: rung
-        FINE_RUNG + n suffices. The picture keeps its size. `mode` is ignored.
+        The picture keeps its size. `mode` is ignored.
         """
         if self._loaded or size is None:
             return None
-        reduction = min(self.width // max(1, size[0]), self.height // max(1, size[1]))
-        if reduction < 2:
+        from diffcodec import reduction
+
+        factor = min(self.width // max(1, size[0]), self.height // max(1, size[1]))
+        if factor < 2:
             return None
-        extra_bits = 8 if self.mode == "I;16" else 0
-        self._rung = FINE_RUNG + extra_bits + reduction.bit_length() - 1
+        self._rung = reduction.rung(self._header, factor)
         return self.mode, (0, 0, *self.size)
 
     def load(self) -> Any:
@@ -104,7 +104,8 @@ class DfcImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         self.fp.seek(0)
         with _as_os_error():
-            return diffcodec.decode(self.fp.read(), rung=rung)
+            # Pillow has looked at the size by its own limit.
+            return diffcodec.decode(self.fp.read(), rung=rung, max_pixels=None)
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:

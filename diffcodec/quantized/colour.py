@@ -6,7 +6,9 @@ which green resembles it most. In a few pictures of strong colours red or blue d
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.entropy import RangeEncoder
@@ -29,9 +31,12 @@ LONGEST = 0.99
 under the first: the networks know it less, and its prefixes are not measured."""
 
 
-def select(model: Model, planes: Tensor, depth: int) -> int:
-    """The number of the transform that makes the last rungs of int32 [3, H, W] the shortest."""
-    mosaic = patches(planes)
+def select(model: Model, planes: NDArray, depth: int) -> int:
+    """The number of the transform that makes the last rungs of a picture's colours the shortest.
+
+    Args: the model; uint8 or uint16 [3 or more, H, W]; bits per sample.
+    """
+    mosaic = torch.from_numpy(patches(planes[:3]).astype(np.int32))
     return shortest(model, [exchanged(mosaic, number) for number in range(len(GREENS))], depth)
 
 
@@ -55,15 +60,15 @@ def _bits(model: Model, planes: Tensor, depth: int) -> int:
     return encoder.bits_used
 
 
-def patches(planes: Tensor) -> Tensor:
+def patches(planes: NDArray) -> NDArray:
     """A mosaic of evenly spread patches of planes [C, H, W]; all of a side no longer than they."""
     rows, columns = (_spread(side) for side in planes.shape[1:])
     return planes[:, rows][:, :, columns]
 
 
-def _spread(side: int) -> Tensor:
+def _spread(side: int) -> NDArray:
     """Indices of patches along a side."""
     if side <= PATCHES * PATCH:
-        return torch.arange(side)
-    starts = torch.linspace(0, side - PATCH, PATCHES, dtype=torch.float32).long()
-    return (starts[:, None] + torch.arange(PATCH)).flatten()
+        return np.arange(side)
+    starts = np.arange(PATCHES) * (side - PATCH) // (PATCHES - 1)
+    return (starts[:, None] + np.arange(PATCH)).ravel()

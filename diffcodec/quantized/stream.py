@@ -57,7 +57,7 @@ def encode(
     FormatError if header and boxes exceed the limit.
     """
     samples, limit = torch.from_numpy(planes.astype(np.int32)), cut.size(header.pixels)
-    headers = _candidates(model, replace(header, model=model.id), samples)
+    headers = _candidates(model, replace(header, model=model.id), planes)
     room = container.room(headers[0], boxes, limit)
     # Where the samples themselves fit, only a shorter stream is worth while.
     raw = replace(header, codec=container.STORED)
@@ -102,7 +102,7 @@ def decode(
     Returns: uint8 or uint16 [C, H, W]. Raises CorruptError if the stream is whole and its
     pixels do not match their checksum, FormatError for an unknown colour transform.
     """
-    states = _empty_states(header, model)
+    states = empty_states(header, model)
     decoder: Coder = _decoder(header, stream)
     if seed is not None:
         decoder = BitSampler(seed, decoder)
@@ -112,7 +112,7 @@ def decode(
     else:
         if header.lossless or seed is None:  # of a lossy file a sample is another picture
             _check(header, len(stream), states)
-    return _planes(header, states)
+    return shown_planes(header, states)
 
 
 def previews(
@@ -124,16 +124,16 @@ def previews(
     its number, whether it is the last one, and the picture as of `decode`. Raises as `decode`
     does.
     """
-    states = _empty_states(header, model)
+    states = empty_states(header, model)
     decoder = StreamDecoder(stream, complete=header.lossless)
     for rung in walk(model, states, decoder):
         if rung == FINISH and header.lossless:
             _check(header, stream.size, states)
-        yield decoder.bytes_used, rung, rung == FINISH, _planes(header, states)
+        yield decoder.bytes_used, rung, rung == FINISH, shown_planes(header, states)
     if decoder.ended:
         size = len(stream.wait_for(stream.size))
         _check(header, size, states)
-        yield size, max(states[0].rungs.values()), True, _planes(header, states)
+        yield size, max(states[0].rungs.values()), True, shown_planes(header, states)
 
 
 def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> Iterator[NDArray]:
@@ -141,7 +141,7 @@ def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> I
 
     Each is decoded from the last end of a rung that it has, so that many cost little.
     """
-    pending, states = sorted(sizes), _empty_states(header, model)
+    pending, states = sorted(sizes), empty_states(header, model)
     decoder = _decoder(header, stream, track=True)
     rungs = walk(model, states, decoder)
     while pending:
@@ -154,13 +154,13 @@ def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> I
                 assert prefix is not None
                 for _ in walk(model, shown, prefix):
                     pass
-            yield _planes(header, shown)
+            yield shown_planes(header, shown)
 
 
 def ends(model: Model, header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
     """Each rung that a stream or a prefix of one completes, and the bytes of it that it needs."""
     decoder = _decoder(header, stream, track=True)
-    for rung in walk(model, _empty_states(header, model), decoder):
+    for rung in walk(model, empty_states(header, model), decoder):
         yield rung, decoder.bytes_used
 
 
@@ -210,7 +210,7 @@ class _Written:
         low, high = min(self._decoder(self.marks[-1]).bytes_used, most), most
         while high - low > max(1, high // PRECISION):
             middle = (low + high) // 2
-            if psnr(_planes(self.header, self.decode(model, middle)), original) >= quality:
+            if psnr(shown_planes(self.header, self.decode(model, middle)), original) >= quality:
                 high = middle
             else:
                 low = middle
@@ -231,21 +231,17 @@ def _encode(
     progress: Progress,
 ) -> _Written:
     """Encode int32 [C, H, W], the same as `planes`, up to where a limit is left behind."""
-    encoder, turned = RangeEncoder(), _turned(samples, header)
-    pyramid = model.process.pyramid(header.height, header.width, header.depth)
-    states = [
-        State.of_image(pyramid, colours, Corrections(model.table, model.prior))
-        for colours in turned.split(_parts(header.mode))
-    ]
+    encoder, states = RangeEncoder(), image_states(header, model, samples)
+    finest = states[0].pyramid.finest
     marks = [_mark(encoder, states)]
     for rung in walk(model, states, encoder, progress):
         if encoder.bits_used > 8 * most:
             break
         if rung != FINISH:
-            if quality is not None and psnr(_planes(header, states), planes) >= quality:
+            if quality is not None and psnr(shown_planes(header, states), planes) >= quality:
                 break
             marks[1:] = [_mark(encoder, states)]
-    whole = all(state.rungs[pyramid.finest] == FINISH for state in states)
+    whole = all(state.rungs[finest] == FINISH for state in states)
     return _Written(header, encoder.to_bytes(complete=whole), whole, marks)
 
 
@@ -253,13 +249,13 @@ def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
     return _Mark(encoder.clone(), [replace(state, values=None).clone() for state in states])
 
 
-def _candidates(model: Model, header: Header, samples: Tensor) -> list[Header]:
-    """Headers of the streams of int32 [C, H, W] of which `encode` takes the shortest."""
+def _candidates(model: Model, header: Header, planes: NDArray) -> list[Header]:
+    """Headers of the streams of a picture of which `encode` takes the shortest."""
     if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
         return [header, replace(header, mirrored=True)]
     if not header.mode.startswith("RGB"):
         return [header]
-    return [replace(header, colours=colour.select(model, samples[:3], header.depth))]
+    return [replace(header, colours=colour.select(model, planes, header.depth))]
 
 
 def _parts(mode: str) -> list[int]:
@@ -276,7 +272,16 @@ def _states(model: Model, mode: str, height: int, width: int, depth: int) -> lis
     ]
 
 
-def _empty_states(header: Header, model: Model) -> list[State]:
+def image_states(header: Header, model: Model, samples: Tensor) -> list[State]:
+    """The states of an encoder of int32 [C, H, W] at its start."""
+    pyramid = model.process.pyramid(header.height, header.width, header.depth)
+    return [
+        State.of_image(pyramid, colours, Corrections(model.table, model.prior))
+        for colours in turned(samples, header).split(_parts(header.mode))
+    ]
+
+
+def empty_states(header: Header, model: Model) -> list[State]:
     """The states of a decoder at its start. Raises FormatError for an unknown transform."""
     if header.colours >= (len(GREENS) if header.mode.startswith("RGB") else 1):
         raise FormatError(
@@ -291,12 +296,12 @@ def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDeco
     return RangeDecoder(stream, complete=complete, track=track)
 
 
-def _planes(header: Header, states: list[State]) -> NDArray:
+def shown_planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    return _samples(_turned(torch.cat([picture(state) for state in states]), header), header.depth)
+    return _samples(turned(torch.cat([picture(state) for state in states]), header), header.depth)
 
 
-def _turned(planes: Tensor, header: Header) -> Tensor:
+def turned(planes: Tensor, header: Header) -> Tensor:
     """Planes [C, H, W] of the picture as those of its stream, and the other way round."""
     if header.mirrored:
         planes = planes.flip(-1)
@@ -308,10 +313,14 @@ def _samples(planes: Tensor, depth: int) -> NDArray:
     return planes.numpy().astype(f"<u{depth // 8}")
 
 
+def known_planes(header: Header, states: list[State]) -> NDArray:
+    """The picture as the cells alone give it, uint8 or uint16 [C, H, W]."""
+    return _samples(turned(torch.cat([plain(state) for state in states]), header), header.depth)
+
+
 def _checksum(header: Header, states: list[State]) -> int:
     """The checksum of the picture as the cells alone give it."""
-    planes = _turned(torch.cat([plain(state) for state in states]), header)
-    return container.checksum(_samples(planes, header.depth))
+    return container.checksum(known_planes(header, states))
 
 
 def _check(header: Header, size: int, states: list[State]) -> None:
