@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from diffcodec.quantized import cells
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.pyramid import Pyramid
-from diffcodec.quantized.schedule import CHANNELS, PHASES, Phase
+from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Phase
 
 
 @dataclass
@@ -19,7 +20,7 @@ class State:
     and [1, 9, 1, 1]; after a cut inside a step the planes differ from position to position.
     `rungs` is the last rung that each level has completed; `significant` the levels with a
     significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
-    is the low band that the next level of the rung works on; `corrections` are those that the
+    is the low band that level `low_level` of a rung works on; `corrections` are those that the
     chain has learnt so far.
     """
 
@@ -30,6 +31,7 @@ class State:
     planes: dict[int, Tensor]
     rungs: dict[int, int]
     low: Tensor
+    low_level: int = LOW
     values: dict[int, Tensor] | None = None
     significant: set[int] = field(default_factory=set)
 
@@ -78,6 +80,16 @@ class State:
             self.floors[level], self.planes[level], self.rungs[level] = floors, planes, rung
             if bool(floors.any()):
                 self.significant.add(level)
+
+    def refine_low(self, level: int) -> None:
+        """Make `low` that of a level, all of whose coarser ones have completed the rung."""
+        while self.low_level != level:
+            at = self.low_level
+            known = cells.reconstruct(self.floors[at], self.planes[at])
+            self.low = self.pyramid.finer_low(self.low, at, known)
+            finer = self.pyramid.finer(at)
+            assert finer is not None
+            self.low_level = finer
 
     def phases(self) -> list[tuple[int, Phase]]:
         """The phases of a step with their numbers; grey pictures have none of colour."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffcodec.entropy import PROBABILITY_BITS, Coder
-from diffcodec.quantized import cells, coding, significance
+from diffcodec.quantized import coding, significance
 from diffcodec.quantized.corrections import SIGNIFICANCE
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.predict import Conditionals, Context
@@ -61,13 +61,10 @@ def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
     level, pyramid = step.level, state.pyramid
     new = pyramid.planes(step.rung, level)
     if level == LOW:
-        state.low = pyramid.no_low()
+        state.low, state.low_level = pyramid.no_low(), LOW
     if level in state.significant or _becomes_significant(model, state, step, new, coder):
         _refine(model, state, step, new, coder)
     state.planes[level], state.rungs[level] = new, step.rung
-    if level != pyramid.finest:
-        known = cells.reconstruct(state.floors[level], new)
-        state.low = pyramid.finer_low(state.low, level, known)
 
 
 def _becomes_significant(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> bool:
@@ -133,6 +130,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     wanted = torch.stack(significant).any(0)
     if not bool(wanted.any()):
         return
+    state.refine_low(level)
     conditionals = Conditionals(model, state, step, wanted)
     context = Context(height, width)
     errors = state.corrections.begin(step, height, width)

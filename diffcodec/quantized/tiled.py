@@ -28,7 +28,7 @@ from diffcodec.quality import squared_error
 from diffcodec.quantized import colour
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.pyramid import mid_grey
-from diffcodec.quantized.schedule import DEPTH, FINISH, LOW, TOP_RUNG
+from diffcodec.quantized.schedule import DEPTH, FINISH, TOP_RUNG
 from diffcodec.quantized.step import walk
 from diffcodec.quantized.stream import empty_states, image_states, known_planes, shown_planes
 from diffcodec.streaming import Stream
