@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from batches import ROOT, assert_whole, done, files, make_photos, picture, run, same, set_age, start
 from PIL import Image
 
 import diffcodec
-from diffcodec.cli import main
 from diffcodec.errors import DiffcodecError
-
-ROOT = str(Path(diffcodec.__file__).parent.parent)
 
 
 @pytest.fixture(autouse=True)
@@ -26,38 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def photos():
-    """A tree with three pictures and things that are none."""
-    Path("photos/deep").mkdir(parents=True)
-    for number, name in enumerate(("a.png", "b.bmp", "deep/c.png")):
-        picture(number).save(f"photos/{name}")
-    picture(9).save("photos/.hidden.png")
-    Path("photos/notes.txt").write_text("no picture")
-
-
-def picture(seed, size=(5, 4)):
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0]), np.uint8)
-    return Image.fromarray(noise)
-
-
-def run(*arguments):
-    result = CliRunner().invoke(main, arguments)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def files(place):
-    return {str(path) for path in Path(place).rglob("*") if path.is_file()}
-
-
-def set_age(path, seconds):
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
-def same(path, image):
-    with Image.open(path) as other:
-        return other.tobytes() == image.tobytes()
+    make_photos()
 
 
 def test_a_folder(photos):
@@ -105,28 +71,11 @@ def test_nothing_to_do_is_an_error(photos, name):
     assert name in result.stderr
 
 
-def test_what_was_done_before_is_left_out(photos):
-    for name in ("a.png", "b.bmp"):
-        set_age(f"photos/{name}", 100)
+def test_a_named_file_is_always_done(photos):
     run("encode", "photos")
     set_age("photos/a.dfc", 50)
-    set_age("photos/b.dfc", 200)  # its picture was changed since
-    before = {name: Path(f"photos/{name}.dfc").stat().st_mtime_ns for name in "ab"}
-    result = run("encode", "photos")
-    assert result.stdout.splitlines()[-1].startswith("1 done, 1 done before: ")
-    after = {name: Path(f"photos/{name}.dfc").stat().st_mtime_ns for name in "ab"}
-    assert after["a"] == before["a"]
-    assert after["b"] > before["b"]
-    assert run("encode", "photos").stdout.startswith("0 done, 2 done before")
-    assert run("encode", "photos", "--force").stdout.splitlines()[-1].startswith("2 done:")
-
-
-def test_a_named_file_is_always_done(photos):
-    set_age("photos/a.png", 100)
-    run("encode", "photos/a.png")
-    set_age("photos/a.dfc", 50)
     before = Path("photos/a.dfc").stat().st_mtime_ns
-    assert run("encode", "photos/a.png", "--psnr", "20").exit_code == 0
+    assert run("encode", "photos/a.png").exit_code == 0
     assert Path("photos/a.dfc").stat().st_mtime_ns > before
 
 
@@ -249,6 +198,7 @@ def test_a_cluster_gives_the_same(photos, scheduler):
     for name in files("one"):
         assert Path(name).read_bytes() == Path(name.replace("one/", "two/")).read_bytes()
     assert run("decode", "two", "-o", "three", "--scheduler", scheduler).exit_code == 0
+    assert done("decode", "two", "-o", "three", "--scheduler", scheduler) == (0, 2)
     assert same("three/a.png", picture(0))
 
 
@@ -264,24 +214,14 @@ def test_a_cluster_needs_dask_and_an_address(photos, monkeypatch):
 # --- ends that come early ------------------------------------------------------------------------
 
 
-def assert_whole(path):
-    assert diffcodec.info(path.read_bytes(), rungs=False).complete
-    diffcodec.decode(path.read_bytes())
-
-
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interruption_leaves_whole_files_only(jobs):
     Path("photos").mkdir()
     for number in range(12):
         picture(number, (24, 24)).save(f"photos/{number}.png")
-    command = [sys.executable, "-m", "diffcodec", "encode", "photos", "-o", "out", "--jobs", jobs]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": ROOT},
+    process = start(
+        *("encode", "photos", "-o", "out", "--jobs", jobs),
         start_new_session=True,  # as a terminal does: the signal goes to all of the group
         # These tests may run in the background, where shells have it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -294,9 +234,9 @@ def test_an_interruption_leaves_whole_files_only(jobs):
     assert process.returncode == 130
     assert errors.strip().endswith("diffcodec: interrupted")
     assert "Traceback" not in errors
-    done = list(Path("out").iterdir())
-    assert 0 < len(done) < 12
-    for path in done:
+    found = [Path(name) for name in files("out")]
+    assert 0 < len(found) < 12
+    for path in found:
         assert path.suffix == ".dfc", "no temporary file stays"
         assert_whole(path)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec import container
-from diffcodec.cli import main
+from diffcodec.cli import journal, main
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.pictures.images import from_planes, metadata, to_planes
 
@@ -202,7 +202,9 @@ def same(path: str, image: Image.Image) -> bool:
 
 
 def contents() -> set[str]:
-    return {str(path) for path in Path().rglob("*") if path.is_file()}
+    """All files but for the journals of batches."""
+    found = (path for path in Path().rglob("*") if path.is_file())
+    return {str(path) for path in found if path.name != journal.NAME}
 
 
 # --- encode -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcodec.cli import journal
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ class Task:
 
     source: Path
     target: Path
-
-    @property
-    def done(self) -> bool:
-        """Whether the target is newer than the source."""
-        try:
-            return self.target.stat().st_mtime > self.source.stat().st_mtime
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -186,6 +179,14 @@ def make_room(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def noted(work: Work, options: Mapping[str, Any], task: Task) -> Outcome:
+    """Do a task and enter it in the journal, with the options that change its result."""
+    source = journal.digest(task.source)
+    outcome = work(task)
+    journal.add(source, options, task.target)
+    return outcome
 
 
 def attempt(work: Work, task: Task) -> Outcome:

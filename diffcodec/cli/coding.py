@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +92,8 @@ def encode(
     """Encode pictures, losslessly unless a limit is given.
 
     IN is a picture in any format that Pillow reads, a folder or a pattern of them, or - for
-    standard input. Of many files, those with a newer .dfc file are left out.
+    standard input. Of many files, those are left out whose .dfc file was made from the same bytes
+    with the same options, and is whole.
 
     The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
     are RGB with samples of 8 bits.
@@ -117,7 +117,7 @@ def encode(
         from diffcodec.cli import batch
 
         many = Many(inputs, output, recursive, jobs, scheduler, force)
-        many.run(partial(batch.encode_file, **options), diffcodec.picture_suffixes(), ".dfc")
+        many.run(batch.encode_file, options, diffcodec.picture_suffixes(), ".dfc")
         return
     target = name_output(inputs[0], output, ".dfc")
     refuse_inputs(target, inputs[0])
@@ -173,7 +173,8 @@ def decode(
     """Decode files, or as much of them as there is or as the limit allows.
 
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
-    those with a newer picture are left out.
+    those are left out whose picture was made from the same bytes with the same options, and is
+    whole.
 
     A set of pictures becomes 0000.png, 0001.png... in the folder that -o names; by default it has
     the set's name, and nothing in it is replaced without --force.
@@ -195,7 +196,7 @@ def decode(
         many = Many(inputs, output, recursive, jobs, scheduler, force)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
-        many.run(partial(batch.decode_file, **options), {".dfc"}, ".png", keep=keep)
+        many.run(batch.decode_file, options, {".dfc"}, ".png", keep=keep)
         return
     import diffcodec
 

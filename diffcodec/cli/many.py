@@ -3,17 +3,18 @@
 import contextlib
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffcodec.cli.common import STANDARD, complain
 
 if TYPE_CHECKING:
-    from diffcodec.cli.batch import Outcome, Task, Work
+    from diffcodec.cli.batch import Outcome, Task
 
 
 @dataclass
@@ -38,16 +39,27 @@ class Many:
 
         return len(inputs) > 1 or is_many(inputs[0])
 
-    def run(self, work: "Work", kinds: Collection[str], suffix: str, *, keep: bool = False) -> None:
-        """Do the work on all files, then exit with 1 if some of them failed.
+    def run(
+        self,
+        function: "Callable[..., Outcome]",
+        options: dict[str, Any],
+        kinds: Collection[str],
+        suffix: str,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """Do all files, then exit with 1 if some of them failed.
 
-        `kinds` are the suffixes that a folder is searched for and `suffix` that of the results.
-        With `keep`, results that are there already are not replaced.
+        `function` does a task with `options`, `kinds` are the suffixes that a folder is searched
+        for and `suffix` that of the results. With `keep`, what is there already is not replaced.
         """
-        from diffcodec.cli import batch
+        from diffcodec.cli import batch, journal
 
         tasks = self._tasks(kinds, suffix)
-        todo = tasks if self.force else [task for task in tasks if not task.done]
+        relevant = journal.relevant(options)
+        work = partial(batch.noted, partial(function, **options), relevant)
+        current = set() if self.force else _current(tasks, relevant)
+        todo = [task for task in tasks if task not in current]
         refused = _refused(todo, {task.source.resolve() for task in tasks}, keep=keep)
         todo = [task for task in todo if task not in refused]
         outcomes = [batch.Outcome(task, error=error) for task, error in refused.items()]
@@ -60,7 +72,7 @@ class Many:
             with contextlib.closing(running) as results:
                 outcomes += self._watch(results, len(todo))
         seconds = time.perf_counter() - start
-        click.echo(_summary(outcomes, len(tasks) - len(todo) - len(refused), seconds))
+        click.echo(_summary(outcomes, len(current), seconds))
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         for failure in failures:
             complain(failure)
@@ -100,6 +112,17 @@ class Many:
                 bar.set_postfix_str(_rates(outcomes, time.perf_counter() - start), refresh=False)
                 bar.update()
         return outcomes
+
+
+def _current(tasks: list["Task"], options: dict[str, Any]) -> set["Task"]:
+    """Tasks whose results are there already, under a bar where there is a terminal."""
+    from tqdm import tqdm
+
+    from diffcodec.cli.journal import Journal
+
+    made = Journal(options)
+    with tqdm(tasks, "looking", unit="file", leave=False, disable=None, delay=1) as bar:
+        return {task for task in bar if made.is_current(task.source, task.target)}
 
 
 def _refused(tasks: list["Task"], inputs: set[Path], *, keep: bool) -> dict["Task", str]:
