@@ -13,7 +13,8 @@ from batches import ROOT, assert_whole, done, files, make_photos, picture, run, 
 from PIL import Image
 
 import diffcodec
-from diffcodec.errors import DiffcodecError
+from diffcodec.cli import tasks
+from diffcodec.errors import DiffcodecError, ImageError
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,57 @@ def test_patterns(photos):
     assert files("three") == {"three/b.dfc"}
     assert run("encode", "photos/a.png", "photos/deep", "-o", "four").exit_code == 0
     assert files("four") == {"four/a.dfc", "four/c.dfc"}
+
+
+@pytest.mark.parametrize("place", [None, Path("out")])
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        ("IMG.jpg IMG.png other.png", "IMG.jpg.dfc IMG.png.dfc other.dfc"),
+        ("IMG.JPG img.png", "IMG.JPG.dfc img.png.dfc"),
+        ("a.jpg a.png b/a.png", "a.jpg.dfc a.png.dfc b/a.dfc"),
+        ("A/a.jpg a/a.png", "A/a.jpg.dfc a/a.png.dfc"),
+        ("a.png a.jpg a.png.bmp b.bmp", "a.png.dfc a.jpg.dfc a.png.bmp.dfc b.dfc"),
+        ("a.b.png a.c.png", "a.b.dfc a.c.dfc"),
+    ],
+)
+def test_results_of_one_name_keep_their_suffix(sources, names, place):
+    for source in sources.split():
+        path = Path("photos", source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kinds = {".jpg", ".png", ".bmp"}
+    found = tasks.collect(["photos"], place, kinds, ".dfc", recursive=True)
+    expected = {
+        Path("photos", source): Path(place or "photos", name)
+        for source, name in zip(sources.split(), names.split(), strict=True)
+    }
+    assert {task.source: task.target for task in found} == expected
+
+
+def test_names_that_differ_in_case_only_share_no_folder():
+    Path("photos").mkdir()
+    for name in ("a.png", "A.png"):
+        Path("photos", name).touch()
+    if len(files("photos")) < 2:
+        pytest.skip("case does not count here")
+    found = tasks.collect(["photos"], None, {".png"}, ".dfc", recursive=False)
+    assert [task.target.name for task in found] == ["A.png.dfc", "a.png.dfc"]
+    with pytest.raises(ImageError, match=r"A\.png and photos/a\.png would both be written to"):
+        tasks.collect(["photos"], Path("elsewhere"), {".png"}, ".dfc", recursive=False)
+
+
+def test_two_of_one_name_there_and_back():
+    Path("photos").mkdir()
+    picture(0).save("photos/IMG.bmp")
+    picture(1).save("photos/img.png")
+    for _ in range(2):
+        assert run("encode", "photos", "-o", "coded").exit_code == 0
+        assert files("coded") == {"coded/IMG.bmp.dfc", "coded/img.png.dfc"}
+    assert run("decode", "coded", "-o", "again").exit_code == 0
+    assert files("again") == {"again/IMG.bmp.png", "again/img.png.png"}
+    assert same("again/IMG.bmp.png", picture(0))
+    assert same("again/img.png.png", picture(1))
 
 
 def test_a_name_with_brackets_is_no_pattern():
@@ -137,8 +189,9 @@ def test_an_input_is_never_an_output(photos):
     picture(0).save("other/d.png")
     original = Path("photos/d.dfc").read_bytes()
     Path("photos/d.dfc").rename("d.dfc")
-    result = run("encode", "other/d.png", "photos/a.png", "./d.dfc", "-o", ".", "--force")
-    assert result.exit_code == 2, "two results would have one name"
+    assert run("encode", "other/d.png", "photos/a.png", "-o", ".", "./d.dfc").exit_code == 0
+    assert {"d.png.dfc", "d.dfc.dfc"} < files("."), "and not d.dfc"
+    assert Path("d.dfc").read_bytes() == original
     Path("d.dfc").rename("photos/d.dfc")
     result = run("encode", "photos/d.dfc", "photos/a.png", "--force")
     assert result.exit_code == 1
@@ -313,7 +366,7 @@ def test_what_the_codec_raises_is_an_outcome():
     def work(_):
         raise MemoryError
 
-    task = batch.Task(Path("x"), Path("y"))
+    task = tasks.Task(Path("x"), Path("y"))
     assert "memory" in batch.attempt(work, task).error
 
     def bug(_):

@@ -93,7 +93,8 @@ def encode(
 
     IN is a picture in any format that Pillow reads, a folder or a pattern of them, or - for
     standard input. Of many files, those are left out whose .dfc file was made from the same bytes
-    with the same options, and is whole.
+    with the same options, and is whole. IMG.jpg and IMG.png of one folder become IMG.jpg.dfc and
+    IMG.png.dfc.
 
     The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
     are RGB with samples of 8 bits.

@@ -143,7 +143,7 @@ def read_rgb(source: str) -> "Image.Image":
 def read_all(inputs: Iterable[str], *, recursive: bool) -> "tuple[list[str], list[Image.Image]]":
     """The names of the files that inputs mean, and their pictures; `-` is standard input."""
     import diffcodec
-    from diffcodec.cli.batch import sources
+    from diffcodec.cli.tasks import sources
 
     kinds = diffcodec.picture_suffixes()
     names = [str(path) for path in sources(inputs, kinds, recursive=recursive)]

@@ -14,7 +14,8 @@ import click
 from diffcodec.cli.common import STANDARD, complain
 
 if TYPE_CHECKING:
-    from diffcodec.cli.batch import Outcome, Task
+    from diffcodec.cli.batch import Outcome
+    from diffcodec.cli.tasks import Task
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Many:
     @staticmethod
     def are(inputs: tuple[str, ...]) -> bool:
         """Whether the inputs are more than one file."""
-        from diffcodec.cli.batch import is_many
+        from diffcodec.cli.tasks import is_many
 
         return len(inputs) > 1 or is_many(inputs[0])
 
@@ -80,7 +81,7 @@ class Many:
             click.get_current_context().exit(1)
 
     def _tasks(self, kinds: Collection[str], suffix: str) -> list["Task"]:
-        from diffcodec.cli.batch import collect, is_many
+        from diffcodec.cli.tasks import collect, is_many
 
         if STANDARD in self.inputs:
             raise click.UsageError("standard input cannot be one of several inputs")
@@ -89,12 +90,7 @@ class Many:
         made = any(map(is_many, self.inputs)) and self.output != STANDARD
         if folder is not None and not folder.is_dir() and (folder.exists() or not made):
             raise click.UsageError(f"with several inputs, -o must be a folder: {folder} is none")
-        tasks = collect(self.inputs, folder, kinds, suffix, recursive=self.recursive)
-        targets = [task.target for task in tasks]
-        if len(set(targets)) < len(targets):
-            twice = next(target for target in targets if targets.count(target) > 1)
-            raise click.UsageError(f"several inputs would be written to {twice}")
-        return tasks
+        return collect(self.inputs, folder, kinds, suffix, recursive=self.recursive)
 
     def _watch(self, results: Iterator["Outcome"], total: int) -> list["Outcome"]:
         """Print lines and notes as outcomes come, under a bar where there is a terminal."""
