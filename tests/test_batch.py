@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batches import ROOT, assert_whole, done, files, make_photos, picture, run, same, set_age, start
+from click.testing import CliRunner
 from PIL import Image
 
 import diffcodec
-from diffcodec.cli import tasks
+from diffcodec.cli import main, tasks
 from diffcodec.errors import DiffcodecError, ImageError
 
 
@@ -155,6 +156,56 @@ def test_failures_come_last_and_do_not_stop_the_rest(photos):
     assert one.startswith("diffcodec: photos/a.png ")
     assert "CMYK" in two
     assert "photos/aa.tif" in two
+
+
+def changed(path):
+    return Path(path).stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_results_have_the_times_of_their_sources(photos, jobs):
+    set_age("photos/a.png", 10**6)
+    set_age("photos/b.bmp", -(10**4))
+    run("encode", "photos", "-o", "coded", "--jobs", jobs)
+    run("decode", "coded", "-o", "again", "--jobs", jobs)
+    for source, *results in (
+        ("photos/a.png", "coded/a.dfc", "again/a.png"),
+        ("photos/b.bmp", "coded/b.dfc", "again/b.png"),
+    ):
+        assert {changed(result) for result in results} == {changed(source)}
+
+
+def test_times_are_kept_on_demand_only(photos):
+    set_age("photos/a.png", 10**6)
+    run("encode", "photos", "-o", "coded", "--no-keep-times")
+    assert changed("coded/a.dfc") > changed("photos/a.png")
+    assert "0 done, 2 done before" in run("encode", "photos", "-o", "coded").stdout
+    assert changed("coded/a.dfc") == changed("photos/a.png")
+    for command in (("encode", "photos/a.png"), ("decode", "coded/a.dfc")):
+        run(*command, "-o", "one")
+        assert changed("one") > changed("photos/a.png")
+        assert run(*command, "-o", "one", "--keep-times").exit_code == 0
+        assert changed("one") == changed("photos/a.png")
+
+
+def test_times_belong_to_files(photos):
+    run("encode", "photos/a.png")
+    picture(0).convert("RGB").save("a.png")
+    run("encode", "a.png", "--method", "bits-back", "-o", "set.dfc")
+    for arguments in (
+        ["encode", "photos/a.png", "-o", "-"],
+        ["encode", "-", "-o", "out"],
+        ["encode", "photos/a.png", "-o", "out", "--method", "bits-back"],
+        ["decode", "-", "-o", "out"],
+        ["decode", "photos/a.dfc", "-o", "-"],
+        ["decode", "photos/a.dfc", "--live", "out.png"],
+        ["decode", "set.dfc", "-o", "out"],
+    ):
+        data = Path("photos/a.dfc").read_bytes()
+        result = CliRunner().invoke(main, [*arguments, "--keep-times"], input=data)
+        assert result.exit_code == 2
+        assert "--keep-times" in result.stderr
+        assert not list(Path().glob("out*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")

@@ -116,6 +116,13 @@ def noted(work: Work, options: Mapping[str, Any], task: Task) -> Outcome:
     return outcome
 
 
+def timed(work: Work, task: Task) -> Outcome:
+    """Do a task; its result keeps the time of its source."""
+    outcome = work(task)
+    task.keep_time()
+    return outcome
+
+
 def attempt(work: Work, task: Task) -> Outcome:
     """Do a task; an error that has a sentence becomes its outcome."""
     try:

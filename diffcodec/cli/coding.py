@@ -1,19 +1,18 @@
 """encode, decode and sample."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from diffcodec.cli.common import (
-    RECURSIVE,
     STANDARD,
     Size,
     at_most_one,
     complain,
     computing,
+    files_only,
     name_output,
     none_with,
     open_input,
@@ -26,31 +25,10 @@ from diffcodec.cli.common import (
     write_data,
     write_picture,
 )
-from diffcodec.cli.many import Many
+from diffcodec.cli.many import Many, many_files
 from diffcodec.cli.sets import decode_set, encode_set
+from diffcodec.cli.tasks import Task
 from diffcodec.errors import ImageError
-
-
-def many_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of commands that take many files."""
-    for option in (
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Work on the cluster of this Dask scheduler, tcp://HOST:PORT.",
-        ),
-        click.option("--force", is_flag=True, help="Of many files, redo also those done before."),
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="Work on so many files at a time, a process and a thread each.",
-        ),
-        RECURSIVE,
-    ):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -87,6 +65,7 @@ def encode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    keep_times: bool | None,
     computing: dict[str, Any],
 ) -> None:
     """Encode pictures, losslessly unless a limit is given.
@@ -108,6 +87,7 @@ def encode(
             jobs=jobs > 1,
             scheduler=scheduler,
             force=force,
+            keep_times=keep_times,
         )
         encode_set(inputs, output, method, bpp, computing, recursive=recursive)
         return
@@ -117,24 +97,28 @@ def encode(
         import diffcodec
         from diffcodec.cli import batch
 
-        many = Many(inputs, output, recursive, jobs, scheduler, force)
+        many = Many(inputs, output, recursive, jobs, scheduler, force, keep_times)
         many.run(batch.encode_file, options, diffcodec.picture_suffixes(), ".dfc")
         return
     target = name_output(inputs[0], output, ".dfc")
     refuse_inputs(target, inputs[0])
-    encode_one(inputs[0], target, options)
+    encode_one(inputs[0], target, options, keep_time=bool(keep_times))
 
 
-def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
+def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: bool) -> None:
     """Encode one picture and print its line."""
     import diffcodec
     from diffcodec.cli.batch import encoded
 
+    if keep_time:
+        files_only("--keep-times", source, output)
     start = time.perf_counter()
     image = read_picture(source)
     with progress_bar(source) as progress:
         data = diffcodec.encode(image, **options, progress=progress)
     write_data(data, output)
+    if keep_time:
+        Task(Path(source), Path(output)).keep_time()
     report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
 
 
@@ -169,6 +153,7 @@ def decode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    keep_times: bool | None,
     computing: dict[str, Any],
 ) -> None:
     """Decode files, or as much of them as there is or as the limit allows.
@@ -182,6 +167,7 @@ def decode(
     """
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
+        none_with("--live", keep_times=keep_times)
         if len(inputs) > 1 or output is not None or bpp or max_bytes or show != "mean":
             raise click.UsageError(
                 "--live takes one input, and goes with --model, --threads and --device only"
@@ -194,7 +180,7 @@ def decode(
 
         if show == "flow":
             raise click.UsageError("--show flow is for a set, which is decoded by itself")
-        many = Many(inputs, output, recursive, jobs, scheduler, force)
+        many = Many(inputs, output, recursive, jobs, scheduler, force, keep_times)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
         many.run(batch.decode_file, options, {".dfc"}, ".png", keep=keep)
@@ -203,12 +189,15 @@ def decode(
 
     data = read_bytes(inputs[0])
     if diffcodec.is_set(data):
+        none_with("a set of pictures", keep_times=keep_times)
         decode_set(inputs[0], data, output, options, force=force)
     else:
-        decode_one(inputs[0], data, output, options)
+        decode_one(inputs[0], data, output, options, keep_time=bool(keep_times))
 
 
-def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:
+def decode_one(
+    source: str, data: bytes, output: str | None, options: dict[str, Any], *, keep_time: bool
+) -> None:
     """Decode the file of one picture and print its line."""
     import diffcodec
     from diffcodec.cli.batch import decoded, truncated
@@ -217,6 +206,8 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
         raise click.UsageError(f"--show flow is for a set, and {source} is none")
     target = name_output(source, output, ".png")
     refuse_inputs(target, source)
+    if keep_time:
+        files_only("--keep-times", source, target)
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
@@ -227,6 +218,8 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     with progress_bar(source) as progress:
         image = diffcodec.decode_picture(data, **options, progress=progress)
     write_picture(image, target)
+    if keep_time:
+        Task(Path(source), Path(target)).keep_time()
     if not header.complete:
         complain(truncated(source, header))
     report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)

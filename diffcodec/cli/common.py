@@ -82,6 +82,12 @@ def none_with(what: str, **options: object) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} does not go with {what}")
 
 
+def files_only(option: str, *names: str) -> None:
+    """Refuse an option that standard input and output do not have."""
+    if STANDARD in names:
+        raise click.UsageError(f"{option} is for files, not for standard input or output")
+
+
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
     """A bar on standard error if that is a terminal; yields what takes the fraction done."""

@@ -1,4 +1,4 @@
-"""Many files in one run: which are left out, the bar, the summary, the failures."""
+"""Many files in one run: options, which are left out, the bar, the summary, the failures."""
 
 import contextlib
 import sys
@@ -11,11 +11,38 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from diffcodec.cli.common import STANDARD, complain
+from diffcodec.cli.common import RECURSIVE, STANDARD, complain
 
 if TYPE_CHECKING:
     from diffcodec.cli.batch import Outcome
     from diffcodec.cli.tasks import Task
+
+
+def many_files(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of commands that take many files."""
+    for option in (
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Work on the cluster of this Dask scheduler, tcp://HOST:PORT.",
+        ),
+        click.option(
+            "--keep-times/--no-keep-times",
+            default=None,
+            help="Results have the times of their sources.  [of many files]",
+        ),
+        click.option("--force", is_flag=True, help="Of many files, redo also those done before."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Work on so many files at a time, a process and a thread each.",
+        ),
+        RECURSIVE,
+    ):
+        command = option(command)
+    return command
 
 
 @dataclass
@@ -28,6 +55,7 @@ class Many:
     jobs: int
     scheduler: str | None
     force: bool
+    keep_times: bool | None
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and self.jobs > 1:
@@ -60,6 +88,10 @@ class Many:
         relevant = journal.relevant(options)
         work = partial(batch.noted, partial(function, **options), relevant)
         current = set() if self.force else _current(tasks, relevant)
+        if self.keep_times is not False:
+            work = partial(batch.timed, work)
+            for task in current:
+                task.keep_time()
         todo = [task for task in tasks if task not in current]
         refused = _refused(todo, {task.source.resolve() for task in tasks}, keep=keep)
         todo = [task for task in todo if task not in refused]
