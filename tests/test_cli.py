@@ -800,6 +800,29 @@ def test_version_and_help():
         assert program(command.decode(), "--help").returncode == 0
 
 
+def test_help_says_in_a_line_what_each_command_does():
+    lines = run("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == list(main.commands)
+    for line in lines:
+        assert line.endswith("."), "a sentence"
+        assert not line.endswith("..."), "a whole one"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("en", "plain,encode"), ("encode ", "file,"), ("decode -o ", "file,"), ("info ", "file,")],
+)
+def test_shells_complete_commands_and_files(words, found):
+    line = f"diffcodec {words}"
+    environment = {
+        "_DIFFCODEC_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    result = CliRunner(env=environment).invoke(main, prog_name="diffcodec")
+    assert result.stdout.splitlines() == [found]
+
+
 def test_help_does_not_load_torch():
     script = (
         "import sys; from diffcodec.cli import main; main(['encode', '--help'], standalone_mode=0);"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import click
 
 from diffcodec.cli.common import (
+    PATH,
     STANDARD,
     Size,
     at_most_one,
@@ -32,8 +33,8 @@ from diffcodec.errors import ImageError
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.dfc]")
+@click.argument("inputs", nargs=-1, type=PATH, required=True, metavar="IN...")
+@click.option("-o", "--output", type=PATH, help="File, folder, or - for standard output.  [IN.dfc]")
 @click.option(
     "--method",
     type=click.Choice(["single", "bits-back", "channel"]),
@@ -123,8 +124,8 @@ def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: 
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IN.dfc...")
-@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.png]")
+@click.argument("inputs", nargs=-1, type=PATH, required=True, metavar="IN.dfc...")
+@click.option("-o", "--output", type=PATH, help="File, folder, or - for standard output.  [IN.png]")
 @click.option("--bpp", type=float, callback=positive, help="Use this many bits per pixel only.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
 @click.option(
@@ -135,9 +136,14 @@ def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: 
     help="How a prefix is shown: as its expectation, as a sample of what it may have been, or (of "
     "a set) where the probability flow leads.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @click.option(
-    "--live", metavar="OUT", help="Write OUT anew with each better picture while IN arrives."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
+@click.option(
+    "--live",
+    type=PATH,
+    metavar="OUT",
+    help="Write OUT anew with each better picture while IN arrives.",
 )
 @many_files
 @computing
@@ -156,7 +162,7 @@ def decode(
     keep_times: bool | None,
     computing: dict[str, Any],
 ) -> None:
-    """Decode files, or as much of them as there is or as the limit allows.
+    """Decode files, or as much of them as there is.
 
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
     those are left out whose picture was made from the same bytes with the same options, and is
@@ -240,7 +246,7 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", required=True, help="File, or - for standard output.")
+@click.option("-o", "--output", type=PATH, required=True, help="File, or - for standard output.")
 @click.option(
     "--sampler",
     type=click.Choice(["quantised", "ancestral", "ddim", "flow", "langevin"]),
@@ -251,7 +257,9 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 @click.option("--size", type=Size(), help="In pixels; quantised only.  [256x256]")
 @click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
 @click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
 @computing
 def sample(
     output: str,

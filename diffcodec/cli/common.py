@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 
 STANDARD = "-"  # standard input or output
 
+PATH = click.Path()  # a name as it is, which shells complete
+
 
 class Commands(click.Group):
-    """Ends a command that fails with one sentence and an exit code."""
+    """Lists commands as they were added; ends one that fails with a sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, the common ones first."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command: 1 for an error that has a sentence, 130 for an interruption."""
@@ -213,7 +219,8 @@ _COMPUTING = (
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        help="Compute with so many threads.  [one for each processor]",
+        metavar="N",
+        help="Compute with N threads.  [one for each processor]",
     ),
     click.option(
         "--device",

@@ -29,7 +29,7 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--keep-times/--no-keep-times",
             default=None,
-            help="Results have the times of their sources.  [of many files]",
+            help="Results have the times of their sources.  [of many files only]",
         ),
         click.option("--force", is_flag=True, help="Of many files, redo also those done before."),
         click.option(
@@ -37,7 +37,8 @@ def many_files(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(min=1),
             default=1,
             show_default=True,
-            help="Work on so many files at a time, a process and a thread each.",
+            metavar="N",
+            help="Code N files at a time, in processes of one thread each, or of --threads.",
         ),
         RECURSIVE,
     ):
