@@ -134,6 +134,14 @@ def test_a_journal_that_is_lost_or_torn_costs_work_only(photos):
     assert done("encode", "photos", "-o", "moved") == (0, 2)
 
 
+def test_a_journal_that_cannot_be_written_is_said(photos):
+    Path("out", journal.NAME).mkdir(parents=True)
+    result = run("encode", "photos", "-o", "out")
+    assert result.exit_code == 1
+    assert f"photos/a.png: cannot write out/{journal.NAME}: " in result.stderr
+    assert_whole(Path("out/a.dfc"))
+
+
 def test_a_batch_that_was_killed_goes_on():
     Path("photos").mkdir()
     for number in range(12):

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffcodec.errors import DiffcodecError
+
 NAME = ".diffcodec.jsonl"
 
 WITHOUT_EFFECT = frozenset({"threads", "device"})
@@ -40,11 +42,15 @@ def digest(path: Path) -> str | None:
 def add(source: str | None, options: Mapping[str, Any], target: Path) -> None:
     """Note what `target` was made from: bytes of this digest, with these `relevant` options.
 
-    Raises OSError if the journal cannot be written.
+    Raises DiffcodecError if the journal cannot be written.
     """
-    if source is not None:
-        with _beside(target).open("ab") as file:
-            file.write(f"{_line(source, options, digest(target))}\n".encode())
+    path = _beside(target)
+    try:
+        if source is not None:
+            with path.open("ab") as file:
+                file.write(f"{_line(source, options, digest(target))}\n".encode())
+    except OSError as error:
+        raise DiffcodecError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class Journal:
