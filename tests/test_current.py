@@ -73,6 +73,12 @@ def test_options_of_decoding_belong_to_what_is_current(photos):
     assert same("out/a.png", picture(0))
 
 
+def test_options_that_change_no_byte_do_not_count(tiny_path):
+    options = {"bpp": None, "strip": False, "seed": 0, "threads": 3, "device": "cpu"}
+    assert journal.relevant(options) == {"seed": 0}
+    assert journal.relevant({"model": tiny_path}) == {"model": journal.digest(tiny_path)}
+
+
 def test_a_model_is_what_is_in_its_file(photos, tiny_path):
     model = Path("model.safetensors")
     for path, expected in ((tiny_path, (2, 0)), (tiny_path, (0, 2)), (model_files.PHOTO, (2, 0))):

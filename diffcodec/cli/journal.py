@@ -20,11 +20,11 @@ WITHOUT_EFFECT = frozenset({"threads", "device"})
 
 
 def relevant(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that change results; of a model file, what is in it."""
+    """The options that were given and change results; of a model file, what is in it."""
     return {
         name: digest(value) if isinstance(value, Path) else value
         for name, value in options.items()
-        if value is not None and name not in WITHOUT_EFFECT
+        if value is not None and value is not False and name not in WITHOUT_EFFECT
     }
 
 
