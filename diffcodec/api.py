@@ -104,7 +104,7 @@ def encode(
     bpp: float | None = None,
     max_bytes: int | None = None,
     psnr: float | None = None,
-    max_error: int = 0,
+    max_error: int | None = None,
     process: str = "auto",
     tile: int | None = None,
     model: Path | None = None,
@@ -125,7 +125,7 @@ def encode(
         psnr: the file is about the shortest whose picture reaches this quality, in dB over all
             samples.
         max_error: no sample of the picture differs by more than this (near-lossless); alpha by
-            nothing. Goes with no other limit.
+            nothing. It goes with none of the other limits.
         process: one of PROCESSES. With a limit, "auto" takes a drawing only if all of it fits.
         tile: the longest side of the tiles of a photograph, from 64 to 2048, whose regions can be
             decoded alone then; 0 for none; None for tiles of 1024 if it has more than four million
@@ -143,7 +143,7 @@ def encode(
     mode, planes = to_planes(image)
     height, width = planes.shape[1:]
     cut = Cut(bpp, max_bytes, psnr)
-    if max_error and not cut.whole:
+    if max_error is not None and not cut.whole:
         raise ValueError("max_error goes with no other limit")
     boxes = {} if isinstance(image, np.ndarray) else metadata(image)
     if cut.whole and not max_error:  # other colours would have no entry
@@ -158,7 +158,7 @@ def encode(
         stream_bytes=0,
         lossless=True,
         depth=8 * planes.itemsize,
-        step=2 * max_error + 1,
+        step=2 * (max_error or 0) + 1,
     )
     container.check_size(width, height)
     if max_error:

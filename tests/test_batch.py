@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batches import ROOT, assert_whole, done, files, make_photos, picture, run, same, set_age, start
 from click.testing import CliRunner
 from PIL import Image
 
 import diffcodec
-from diffcodec.cli import main
-from diffcodec.errors import DiffcodecError
-
-ROOT = str(Path(diffcodec.__file__).parent.parent)
+from diffcodec.cli import main, tasks
+from diffcodec.errors import DiffcodecError, ImageError
 
 
 @pytest.fixture(autouse=True)
@@ -26,38 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def photos():
-    """A tree with three pictures and things that are none."""
-    Path("photos/deep").mkdir(parents=True)
-    for number, name in enumerate(("a.png", "b.bmp", "deep/c.png")):
-        picture(number).save(f"photos/{name}")
-    picture(9).save("photos/.hidden.png")
-    Path("photos/notes.txt").write_text("no picture")
-
-
-def picture(seed, size=(5, 4)):
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0]), np.uint8)
-    return Image.fromarray(noise)
-
-
-def run(*arguments):
-    result = CliRunner().invoke(main, arguments)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def files(place):
-    return {str(path) for path in Path(place).rglob("*") if path.is_file()}
-
-
-def set_age(path, seconds):
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
-def same(path, image):
-    with Image.open(path) as other:
-        return other.tobytes() == image.tobytes()
+    make_photos()
 
 
 def test_a_folder(photos):
@@ -91,6 +59,57 @@ def test_patterns(photos):
     assert files("four") == {"four/a.dfc", "four/c.dfc"}
 
 
+@pytest.mark.parametrize("place", [None, Path("out")])
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        ("IMG.jpg IMG.png other.png", "IMG.jpg.dfc IMG.png.dfc other.dfc"),
+        ("IMG.JPG img.png", "IMG.JPG.dfc img.png.dfc"),
+        ("a.jpg a.png b/a.png", "a.jpg.dfc a.png.dfc b/a.dfc"),
+        ("A/a.jpg a/a.png", "A/a.jpg.dfc a/a.png.dfc"),
+        ("a.png a.jpg a.png.bmp b.bmp", "a.png.dfc a.jpg.dfc a.png.bmp.dfc b.dfc"),
+        ("a.b.png a.c.png", "a.b.dfc a.c.dfc"),
+    ],
+)
+def test_results_of_one_name_keep_their_suffix(sources, names, place):
+    for source in sources.split():
+        path = Path("photos", source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kinds = {".jpg", ".png", ".bmp"}
+    found = tasks.collect(["photos"], place, kinds, ".dfc", recursive=True)
+    expected = {
+        Path("photos", source): Path(place or "photos", name)
+        for source, name in zip(sources.split(), names.split(), strict=True)
+    }
+    assert {task.source: task.target for task in found} == expected
+
+
+def test_names_that_differ_in_case_only_share_no_folder():
+    Path("photos").mkdir()
+    for name in ("a.png", "A.png"):
+        Path("photos", name).touch()
+    if len(files("photos")) < 2:
+        pytest.skip("case does not count here")
+    found = tasks.collect(["photos"], None, {".png"}, ".dfc", recursive=False)
+    assert [task.target.name for task in found] == ["A.png.dfc", "a.png.dfc"]
+    with pytest.raises(ImageError, match=r"A\.png and photos/a\.png would both be written to"):
+        tasks.collect(["photos"], Path("elsewhere"), {".png"}, ".dfc", recursive=False)
+
+
+def test_two_of_one_name_there_and_back():
+    Path("photos").mkdir()
+    picture(0).save("photos/IMG.bmp")
+    picture(1).save("photos/img.png")
+    for _ in range(2):
+        assert run("encode", "photos", "-o", "coded").exit_code == 0
+        assert files("coded") == {"coded/IMG.bmp.dfc", "coded/img.png.dfc"}
+    assert run("decode", "coded", "-o", "again").exit_code == 0
+    assert files("again") == {"again/IMG.bmp.png", "again/img.png.png"}
+    assert same("again/IMG.bmp.png", picture(0))
+    assert same("again/img.png.png", picture(1))
+
+
 def test_a_name_with_brackets_is_no_pattern():
     picture(0).save("a[1].png")
     assert run("encode", "a[1].png").exit_code == 0
@@ -105,28 +124,11 @@ def test_nothing_to_do_is_an_error(photos, name):
     assert name in result.stderr
 
 
-def test_what_was_done_before_is_left_out(photos):
-    for name in ("a.png", "b.bmp"):
-        set_age(f"photos/{name}", 100)
+def test_a_named_file_is_always_done(photos):
     run("encode", "photos")
     set_age("photos/a.dfc", 50)
-    set_age("photos/b.dfc", 200)  # its picture was changed since
-    before = {name: Path(f"photos/{name}.dfc").stat().st_mtime_ns for name in "ab"}
-    result = run("encode", "photos")
-    assert result.stdout.splitlines()[-1].startswith("1 done, 1 done before: ")
-    after = {name: Path(f"photos/{name}.dfc").stat().st_mtime_ns for name in "ab"}
-    assert after["a"] == before["a"]
-    assert after["b"] > before["b"]
-    assert run("encode", "photos").stdout.startswith("0 done, 2 done before")
-    assert run("encode", "photos", "--force").stdout.splitlines()[-1].startswith("2 done:")
-
-
-def test_a_named_file_is_always_done(photos):
-    set_age("photos/a.png", 100)
-    run("encode", "photos/a.png")
-    set_age("photos/a.dfc", 50)
     before = Path("photos/a.dfc").stat().st_mtime_ns
-    assert run("encode", "photos/a.png", "--psnr", "20").exit_code == 0
+    assert run("encode", "photos/a.png").exit_code == 0
     assert Path("photos/a.dfc").stat().st_mtime_ns > before
 
 
@@ -154,6 +156,56 @@ def test_failures_come_last_and_do_not_stop_the_rest(photos):
     assert one.startswith("diffcodec: photos/a.png ")
     assert "CMYK" in two
     assert "photos/aa.tif" in two
+
+
+def changed(path):
+    return Path(path).stat().st_mtime_ns
+
+
+def test_results_have_the_times_of_their_sources(photos):
+    set_age("photos/a.png", 10**6)
+    set_age("photos/b.bmp", -(10**4))
+    run("encode", "photos", "-o", "coded", "--jobs", "2")
+    run("decode", "coded", "-o", "again")
+    assert done("encode", "photos", "-o", "coded") == (0, 2), "processes keep the journal too"
+    for source, *results in (
+        ("photos/a.png", "coded/a.dfc", "again/a.png"),
+        ("photos/b.bmp", "coded/b.dfc", "again/b.png"),
+    ):
+        assert {changed(result) for result in results} == {changed(source)}
+
+
+def test_times_are_kept_on_demand_only(photos):
+    set_age("photos/a.png", 10**6)
+    run("encode", "photos", "-o", "coded", "--no-keep-times")
+    assert changed("coded/a.dfc") > changed("photos/a.png")
+    assert "0 done, 2 done before" in run("encode", "photos", "-o", "coded").stdout
+    assert changed("coded/a.dfc") == changed("photos/a.png")
+    for command in (("encode", "photos/a.png"), ("decode", "coded/a.dfc")):
+        run(*command, "-o", "one")
+        assert changed("one") > changed("photos/a.png")
+        assert run(*command, "-o", "one", "--keep-times").exit_code == 0
+        assert changed("one") == changed("photos/a.png")
+
+
+def test_times_belong_to_files(photos):
+    run("encode", "photos/a.png")
+    picture(0).convert("RGB").save("a.png")
+    run("encode", "a.png", "--method", "bits-back", "-o", "set.dfc")
+    for arguments in (
+        ["encode", "photos/a.png", "-o", "-"],
+        ["encode", "-", "-o", "out"],
+        ["encode", "photos/a.png", "-o", "out", "--method", "bits-back"],
+        ["decode", "-", "-o", "out"],
+        ["decode", "photos/a.dfc", "-o", "-"],
+        ["decode", "photos/a.dfc", "--live", "out.png"],
+        ["decode", "set.dfc", "-o", "out"],
+    ):
+        data = Path("photos/a.dfc").read_bytes()
+        result = CliRunner().invoke(main, [*arguments, "--keep-times"], input=data)
+        assert result.exit_code == 2
+        assert "--keep-times" in result.stderr
+        assert not list(Path().glob("out*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
@@ -188,8 +240,9 @@ def test_an_input_is_never_an_output(photos):
     picture(0).save("other/d.png")
     original = Path("photos/d.dfc").read_bytes()
     Path("photos/d.dfc").rename("d.dfc")
-    result = run("encode", "other/d.png", "photos/a.png", "./d.dfc", "-o", ".", "--force")
-    assert result.exit_code == 2, "two results would have one name"
+    assert run("encode", "other/d.png", "photos/a.png", "-o", ".", "./d.dfc").exit_code == 0
+    assert {"d.png.dfc", "d.dfc.dfc"} < files("."), "and not d.dfc"
+    assert Path("d.dfc").read_bytes() == original
     Path("d.dfc").rename("photos/d.dfc")
     result = run("encode", "photos/d.dfc", "photos/a.png", "--force")
     assert result.exit_code == 1
@@ -212,7 +265,7 @@ def test_where_many_results_go(photos):
 def test_several_processes_give_the_same(photos):
     Path("photos/deep/bad.png").write_text("no picture")
     alone = run("encode", "photos", "--recursive", "-o", "one")
-    together = run("encode", "photos", "--recursive", "-o", "two", "--jobs", "2")
+    together = run("encode", "photos", "--recursive", "-o", "two", "--jobs", "2", "--threads", "2")
     assert alone.exit_code == together.exit_code == 1
     assert alone.stderr == together.stderr
     assert len(files("one")) == 3
@@ -249,6 +302,7 @@ def test_a_cluster_gives_the_same(photos, scheduler):
     for name in files("one"):
         assert Path(name).read_bytes() == Path(name.replace("one/", "two/")).read_bytes()
     assert run("decode", "two", "-o", "three", "--scheduler", scheduler).exit_code == 0
+    assert done("decode", "two", "-o", "three", "--scheduler", scheduler) == (0, 2)
     assert same("three/a.png", picture(0))
 
 
@@ -264,24 +318,14 @@ def test_a_cluster_needs_dask_and_an_address(photos, monkeypatch):
 # --- ends that come early ------------------------------------------------------------------------
 
 
-def assert_whole(path):
-    assert diffcodec.info(path.read_bytes(), rungs=False).complete
-    diffcodec.decode(path.read_bytes())
-
-
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interruption_leaves_whole_files_only(jobs):
     Path("photos").mkdir()
     for number in range(12):
         picture(number, (24, 24)).save(f"photos/{number}.png")
-    command = [sys.executable, "-m", "diffcodec", "encode", "photos", "-o", "out", "--jobs", jobs]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": ROOT},
+    process = start(
+        *("encode", "photos", "-o", "out", "--jobs", jobs),
         start_new_session=True,  # as a terminal does: the signal goes to all of the group
         # These tests may run in the background, where shells have it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -294,9 +338,9 @@ def test_an_interruption_leaves_whole_files_only(jobs):
     assert process.returncode == 130
     assert errors.strip().endswith("diffcodec: interrupted")
     assert "Traceback" not in errors
-    done = list(Path("out").iterdir())
-    assert 0 < len(done) < 12
-    for path in done:
+    found = [Path(name) for name in files("out")]
+    assert 0 < len(found) < 12
+    for path in found:
         assert path.suffix == ".dfc", "no temporary file stays"
         assert_whole(path)
 
@@ -373,7 +417,7 @@ def test_what_the_codec_raises_is_an_outcome():
     def work(_):
         raise MemoryError
 
-    task = batch.Task(Path("x"), Path("y"))
+    task = tasks.Task(Path("x"), Path("y"))
     assert "memory" in batch.attempt(work, task).error
 
     def bug(_):

@@ -23,7 +23,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec import container
-from diffcodec.cli import main
+from diffcodec.cli import journal, main
 from diffcodec.errors import CorruptError, FormatError
 from diffcodec.pictures.images import from_planes, metadata, to_planes
 
@@ -202,7 +202,9 @@ def same(path: str, image: Image.Image) -> bool:
 
 
 def contents() -> set[str]:
-    return {str(path) for path in Path().rglob("*") if path.is_file()}
+    """All files but for the journals of batches."""
+    found = (path for path in Path().rglob("*") if path.is_file())
+    return {str(path) for path in found if path.name != journal.NAME}
 
 
 # --- encode -------------------------------------------------------------------------------------
@@ -264,10 +266,13 @@ def test_standard_input_is_not_one_of_several(toy):
 
 
 def test_inputs_that_would_share_an_output_are_refused(toy):
-    save("a.png")
-    save("a.bmp")
-    refused(run("encode", "a.png", "a.bmp"), "several inputs would be written to a.dfc", code=2)
-    assert contents() == {"a.png", "a.bmp"}
+    for name in ("one", "two"):
+        Path(name).mkdir()
+        save(f"{name}/a.png")
+    before = contents()
+    names = "one/a.png and two/a.png would both be written to a.png.dfc"
+    refused(run("encode", "one/a.png", "two/a.png", "-o", "."), names)
+    assert contents() == before
 
 
 def test_one_bad_input_does_not_stop_the_others(toy):
@@ -349,8 +354,9 @@ def test_encode_never_writes_over_another_input(toy):
     save("a.png")
     save("a.dfc", format="PNG")
     original = Path("a.dfc").read_bytes()
-    Path("out").mkdir()
-    refused(run("encode", "a.png", "a.dfc", "-o", "."), "a.dfc", code=2)
+    assert run("encode", "a.png", "a.dfc", "-o", ".").exit_code == 0
+    assert contents() == {"a.png", "a.dfc", "a.png.dfc", "a.dfc.dfc"}
+    assert Path("a.dfc").read_bytes() == original
     save("b.dfc", format="PNG")
     refused(run("encode", "a.png", "b.dfc"), "b.dfc is an input")
     assert Path("b.dfc").read_bytes() == original
@@ -792,6 +798,29 @@ def test_version_and_help():
     for command in commands.encode().split():
         assert command in result.stdout
         assert program(command.decode(), "--help").returncode == 0
+
+
+def test_help_says_in_a_line_what_each_command_does():
+    lines = run("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == list(main.commands)
+    for line in lines:
+        assert line.endswith("."), "a sentence"
+        assert not line.endswith("..."), "a whole one"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("en", "plain,encode"), ("encode ", "file,"), ("decode -o ", "file,"), ("info ", "file,")],
+)
+def test_shells_complete_commands_and_files(words, found):
+    line = f"diffcodec {words}"
+    environment = {
+        "_DIFFCODEC_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    result = CliRunner(env=environment).invoke(main, prog_name="diffcodec")
+    assert result.stdout.splitlines() == [found]
 
 
 def test_help_does_not_load_torch():

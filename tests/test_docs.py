@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from diffcodec.cli import main
 from diffcodec.exact import files
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page, language):
@@ -143,3 +144,20 @@ def test_the_checksum_is_over_planes():
     stream = io.BytesIO()
     image.save(stream, "DFC")
     assert container.read(stream.getvalue()).header.checksum == zlib.crc32(image.tobytes())
+
+
+def test_the_limits_are_those_of_the_code():
+    text = (ROOT / "docs" / "limits.md").read_text()
+    for number in (container.MAX_PIXELS, container.MAX_PICTURES):
+        assert f"{number:,}" in text
+    assert f"{container.MAX_METADATA >> 20} MiB" in text
+    width, height = map(int, re.search(r"such as (\d+)x(\d+)", text).groups())
+    assert width * height <= container.MAX_PIXELS < (width + 1) * (height + 1)
+
+
+def test_one_version_everywhere():
+    version = diffcodec.__version__
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    newest = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest.group(1) == version

@@ -23,6 +23,11 @@ def main() -> None:
     """Progressive, bit-for-bit lossless image coding with a diffusion model.
 
     Every prefix of a .dfc file is a picture; the whole file is the original.
+
+    \b
+    diffcodec encode photo.png               makes photo.dfc
+    diffcodec decode photo.dfc -o copy.png   the same pixels
+    diffcodec COMMAND --help                 says more of one command
     """
     # Threads of OpenMP that wait for work take the processor from whoever has some, unless told so
     # before torch is loaded.

@@ -1,40 +1,22 @@
-"""Many files: which they are, where their results go, and the work in several processes."""
+"""The work on many files, in one process and in several."""
 
-import glob
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcodec.cli import journal
+from diffcodec.cli.tasks import Task
 from diffcodec.errors import DiffcodecError, ImageError
 
 if TYPE_CHECKING:
     from diffcodec import Info, Picture, SetInfo
-
-WILDCARDS = frozenset("*?[")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A file and what is to be made of it."""
-
-    source: Path
-    target: Path
-
-    @property
-    def done(self) -> bool:
-        """Whether the target is newer than the source."""
-        try:
-            return self.target.stat().st_mtime > self.source.stat().st_mtime
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -54,68 +36,6 @@ class Outcome:
 
 
 Work = Callable[[Task], Outcome]
-
-
-def collect(
-    inputs: Iterable[str],
-    output: Path | None,
-    kinds: Collection[str],
-    suffix: str,
-    *,
-    recursive: bool,
-) -> list[Task]:
-    """The tasks of files, folders and patterns.
-
-    Args:
-        inputs: names of files; folders, which are searched for visible files with a suffix among
-            `kinds`; patterns as a shell knows them (`**` is any folders), likewise.
-        output: a folder that mirrors the tree below each folder, or below the fixed part of a
-            pattern; None puts results beside their sources.
-        suffix: the results' suffix.
-        recursive: whether the folders below a folder are searched too.
-
-    Raises ImageError for a folder or pattern with nothing in it.
-    """
-    tasks = []
-    for name in inputs:
-        root, found = _find(name, kinds, recursive)
-        for path in found:
-            place = path if output is None else output / path.relative_to(root)
-            tasks.append(Task(path, place.with_name(path.stem + suffix)))
-    return list(dict.fromkeys(tasks))
-
-
-def sources(inputs: Iterable[str], kinds: Collection[str], *, recursive: bool) -> list[Path]:
-    """The files that inputs mean, in order; arguments and errors as of `collect`."""
-    return [path for name in inputs for path in _find(name, kinds, recursive)[1]]
-
-
-def is_many(name: str) -> bool:
-    """Whether an input is a folder or a pattern."""
-    path = Path(name)
-    return path.is_dir() or (not path.exists() and not WILDCARDS.isdisjoint(name))
-
-
-def _find(name: str, kinds: Collection[str], recursive: bool) -> tuple[Path, list[Path]]:
-    """The root of a tree and the files in it that an input means."""
-    path = Path(name)
-    if not is_many(name):
-        return path.parent, [path]
-    if path.is_dir():
-        root, found = path, list(path.rglob("*") if recursive else path.glob("*"))
-    else:
-        fixed = takewhile(WILDCARDS.isdisjoint, path.parts)
-        root = Path(*fixed)
-        found = [Path(each) for each in glob.iglob(name, recursive=True)]  # noqa: PTH207
-    files = sorted(
-        file
-        for file in found
-        if file.suffix.lower() in kinds and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
-        hint = "" if recursive or not path.is_dir() else " itself; --recursive looks below it"
-        raise ImageError(f"there is nothing to do in {name}{hint}")
-    return root, files
 
 
 def encode_file(task: Task, **options: Any) -> Outcome:
@@ -186,6 +106,21 @@ def make_room(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def noted(work: Work, options: Mapping[str, Any], task: Task) -> Outcome:
+    """Do a task and enter it in the journal, with the options that change its result."""
+    source = journal.digest(task.source)
+    outcome = work(task)
+    journal.add(source, options, task.target)
+    return outcome
+
+
+def timed(work: Work, task: Task) -> Outcome:
+    """Do a task; its result keeps the time of its source."""
+    outcome = work(task)
+    task.keep_time()
+    return outcome
 
 
 def attempt(work: Work, task: Task) -> Outcome:

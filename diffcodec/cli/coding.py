@@ -1,8 +1,6 @@
 """encode, decode and sample."""
 
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +8,14 @@ import click
 
 from diffcodec.cli.common import (
     MAX_PIXELS,
-    RECURSIVE,
+    PATH,
     STANDARD,
     Rectangle,
     Size,
     at_most_one,
     complain,
     computing,
+    files_only,
     name_output,
     none_with,
     open_input,
@@ -29,36 +28,15 @@ from diffcodec.cli.common import (
     write_data,
     write_picture,
 )
-from diffcodec.cli.many import Many
+from diffcodec.cli.many import Many, many_files
 from diffcodec.cli.sets import decode_set, encode_set
+from diffcodec.cli.tasks import Task
 from diffcodec.errors import ImageError
 
 
-def many_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of commands that take many files."""
-    for option in (
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Work on the cluster of this Dask scheduler, tcp://HOST:PORT.",
-        ),
-        click.option("--force", is_flag=True, help="Of many files, redo also those done before."),
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="Work on so many files at a time, a process and a thread each.",
-        ),
-        RECURSIVE,
-    ):
-        command = option(command)
-    return command
-
-
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
-@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.dfc]")
+@click.argument("inputs", nargs=-1, type=PATH, required=True, metavar="IN...")
+@click.option("-o", "--output", type=PATH, help="File, folder, or - for standard output.  [IN.dfc]")
 @click.option(
     "--method",
     type=click.Choice(["single", "bits-back", "channel"]),
@@ -103,12 +81,15 @@ def encode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    keep_times: bool | None,
     computing: dict[str, Any],
 ) -> None:
     """Encode pictures, losslessly unless a limit is given.
 
     IN is a picture in any format that Pillow reads, a folder or a pattern of them, or - for
-    standard input. Of many files, those with a newer .dfc file are left out.
+    standard input. Of many files, those are left out whose .dfc file was made from the same bytes
+    with the same options, and is whole. IMG.jpg and IMG.png of one folder become IMG.jpg.dfc and
+    IMG.png.dfc.
 
     The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
     are RGB with samples of 8 bits.
@@ -124,41 +105,46 @@ def encode(
             jobs=jobs > 1,
             scheduler=scheduler,
             force=force,
+            keep_times=keep_times,
         )
         encode_set(inputs, output, method, bpp, computing, recursive=recursive)
         return
     options: dict[str, Any] = at_most_one(
         bpp=bpp, max_bytes=max_bytes, psnr=psnr, max_error=max_error
     )
-    options |= {"max_error": max_error or 0, "process": process, "tile": tile, **computing}
+    options |= {"process": process, "tile": tile, **computing}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
 
-        many = Many(inputs, output, recursive, jobs, scheduler, force)
-        many.run(partial(batch.encode_file, **options), diffcodec.picture_suffixes(), ".dfc")
+        many = Many(inputs, output, recursive, jobs, scheduler, force, keep_times)
+        many.run(batch.encode_file, options, diffcodec.picture_suffixes(), ".dfc")
         return
     target = name_output(inputs[0], output, ".dfc")
     refuse_inputs(target, inputs[0])
-    encode_one(inputs[0], target, options)
+    encode_one(inputs[0], target, options, keep_time=bool(keep_times))
 
 
-def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
+def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: bool) -> None:
     """Encode one picture and print its line."""
     import diffcodec
     from diffcodec.cli.batch import encoded
 
+    if keep_time:
+        files_only("--keep-times", source, output)
     start = time.perf_counter()
     image = read_picture(source)
     with progress_bar(source) as progress:
         data = diffcodec.encode(image, **options, progress=progress)
     write_data(data, output)
+    if keep_time:
+        Task(Path(source), Path(output)).keep_time()
     report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="IN.dfc...")
-@click.option("-o", "--output", help="File, folder, or - for standard output.  [IN.png]")
+@click.argument("inputs", nargs=-1, type=PATH, required=True, metavar="IN.dfc...")
+@click.option("-o", "--output", type=PATH, help="File, folder, or - for standard output.  [IN.png]")
 @click.option("--bpp", type=float, callback=positive, help="Use this many bits per pixel only.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Use this many bytes only.")
 @click.option("--region", type=Rectangle(), help="Decode this part only, in pixels.")
@@ -172,9 +158,14 @@ def encode_one(source: str, output: str, options: dict[str, Any]) -> None:
     help="How a prefix is shown: as its expectation, as a sample of what it may have been, or (of "
     "a set) where the probability flow leads.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
 @click.option(
-    "--live", metavar="OUT", help="Write OUT anew with each better picture while IN arrives."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
+@click.option(
+    "--live",
+    type=PATH,
+    metavar="OUT",
+    help="Write OUT anew with each better picture while IN arrives.",
 )
 @many_files
 @computing
@@ -193,18 +184,21 @@ def decode(
     jobs: int,
     scheduler: str | None,
     force: bool,
+    keep_times: bool | None,
     computing: dict[str, Any],
 ) -> None:
-    """Decode files, or as much of them as there is or as the limit allows.
+    """Decode files, or as much of them as there is.
 
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
-    those with a newer picture are left out.
+    those are left out whose picture was made from the same bytes with the same options, and is
+    whole.
 
     A set of pictures becomes 0000.png, 0001.png... in the folder that -o names; by default it has
     the set's name, and nothing in it is replaced without --force.
     """
     options = at_most_one(bpp=bpp, max_bytes=max_bytes)
     if live is not None:
+        none_with("--live", keep_times=keep_times)
         others = (output, bpp, max_bytes, region, size)
         if len(inputs) > 1 or any(option is not None for option in others) or show != "mean":
             raise click.UsageError(
@@ -220,22 +214,24 @@ def decode(
 
         if show == "flow":
             raise click.UsageError("--show flow is for a set, which is decoded by itself")
-        many = Many(inputs, output, recursive, jobs, scheduler, force)
+        many = Many(inputs, output, recursive, jobs, scheduler, force, keep_times)
         # Beside its source a picture may well be the original, and what is decoded a preview.
         keep = output is None and not force
-        many.run(partial(batch.decode_file, **options, **parts), {".dfc"}, ".png", keep=keep)
+        many.run(batch.decode_file, options | parts, {".dfc"}, ".png", keep=keep)
         return
     import diffcodec
 
     data = read_bytes(inputs[0])
     if diffcodec.is_set(data):
-        none_with("a set of pictures", **parts)
+        none_with("a set of pictures", keep_times=keep_times, **parts)
         decode_set(inputs[0], data, output, options, force=force)
     else:
-        decode_one(inputs[0], data, output, options | parts)
+        decode_one(inputs[0], data, output, options | parts, keep_time=bool(keep_times))
 
 
-def decode_one(source: str, data: bytes, output: str | None, options: dict[str, Any]) -> None:
+def decode_one(
+    source: str, data: bytes, output: str | None, options: dict[str, Any], *, keep_time: bool
+) -> None:
     """Decode the file of one picture and print its line."""
     import diffcodec
     from diffcodec.cli.batch import decoded, truncated
@@ -244,6 +240,8 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
         raise click.UsageError(f"--show flow is for a set, and {source} is none")
     target = name_output(source, output, ".png")
     refuse_inputs(target, source)
+    if keep_time:
+        files_only("--keep-times", source, target)
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
@@ -254,6 +252,8 @@ def decode_one(source: str, data: bytes, output: str | None, options: dict[str, 
     with progress_bar(source) as progress:
         image = diffcodec.decode_picture(data, **options, progress=progress)
     write_picture(image, target)
+    if keep_time:
+        Task(Path(source), Path(target)).keep_time()
     if not header.complete:
         complain(truncated(source, header))
     report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)
@@ -274,7 +274,7 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", required=True, help="File, or - for standard output.")
+@click.option("-o", "--output", type=PATH, required=True, help="File, or - for standard output.")
 @click.option(
     "--sampler",
     type=click.Choice(["quantised", "ancestral", "ddim", "flow", "langevin"]),
@@ -285,7 +285,9 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 @click.option("--size", type=Size(), help="In pixels; quantised only.  [256x256]")
 @click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
 @click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the sample.  [0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
+)
 @computing
 def sample(
     output: str,

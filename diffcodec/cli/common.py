@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 
 STANDARD = "-"  # standard input or output
 
+PATH = click.Path()  # a name as it is, which shells complete
+
 
 class Commands(click.Group):
-    """Ends a command that fails with one sentence and an exit code."""
+    """Lists commands as they were added; ends one that fails with a sentence and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands, the common ones first."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command: 1 for an error that has a sentence, 130 for an interruption."""
@@ -103,6 +109,12 @@ def none_with(what: str, **options: object) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} does not go with {what}")
 
 
+def files_only(option: str, *names: str) -> None:
+    """Refuse an option that standard input and output do not have."""
+    if STANDARD in names:
+        raise click.UsageError(f"{option} is for files, not for standard input or output")
+
+
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
     """A bar on standard error if that is a terminal; yields what takes the fraction done."""
@@ -164,7 +176,7 @@ def read_rgb(source: str) -> "Image.Image":
 def read_all(inputs: Iterable[str], *, recursive: bool) -> "tuple[list[str], list[Image.Image]]":
     """The names of the files that inputs mean, and their pictures; `-` is standard input."""
     import diffcodec
-    from diffcodec.cli.batch import sources
+    from diffcodec.cli.tasks import sources
 
     kinds = diffcodec.picture_suffixes()
     names = [str(path) for path in sources(inputs, kinds, recursive=recursive)]
@@ -235,7 +247,8 @@ _COMPUTING = (
     click.option(
         "--threads",
         type=click.IntRange(min=1),
-        help="Compute with so many threads.  [one for each processor]",
+        metavar="N",
+        help="Compute with N threads.  [one for each processor]",
     ),
     click.option(
         "--device",

@@ -10,6 +10,7 @@ import click
 
 from diffcodec.cli.common import (
     MAX_PIXELS,
+    PATH,
     computing,
     none_with,
     plural,
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="IN.dfc")
-@click.option("--against", metavar="ORIGINAL", help="Print each rung's PSNR against this picture.")
+@click.argument("source", type=PATH, metavar="IN.dfc")
+@click.option(
+    "--against", type=PATH, metavar="ORIGINAL", help="Print each rung's PSNR against this picture."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 @computing
 def info(source: str, against: str | None, as_json: bool, computing: dict[str, Any]) -> None:
-    """Print what a file holds, and the bytes at which each rung ends.
+    """Print what a file holds, and where its rungs end.
 
     A set of pictures has no rungs: what its header says is printed.
     """
@@ -134,12 +137,15 @@ def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int,
 
 
 @click.command()
-@click.argument("source", metavar="IN.dfc")
-@click.option("-o", "--output", required=True, help="A .html, .gif, .webp or .png file.")
+@click.argument("source", type=PATH, metavar="IN.dfc")
+@click.option("-o", "--output", type=PATH, required=True, help="A .html, .gif, .webp or .png file.")
 @MAX_PIXELS
 @computing
 def preview(source: str, output: str, max_pixels: int, computing: dict[str, Any]) -> None:
-    """Show how a picture sharpens: a page to play with, an animation, or a contact sheet."""
+    """Show how a picture sharpens, as a page or an animation.
+
+    The suffix of OUT decides: a page to play with, an animation, or (.png) a contact sheet.
+    """
     from diffcodec.cli import viewer
 
     refuse_inputs(output, source)

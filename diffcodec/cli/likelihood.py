@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from diffcodec.cli.common import RECURSIVE, computing, plural, progress_bar, read_all
+from diffcodec.cli.common import PATH, RECURSIVE, computing, plural, progress_bar, read_all
 
 TERMS = ("prior", "diffusion", "reconstruction", "total")
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="PICTURES...")
+@click.argument("inputs", nargs=-1, type=PATH, required=True, metavar="PICTURES...")
 @click.option("--steps", type=click.IntRange(min=1), help="Of the chain.  [infinitely many]")
 @click.option(
     "--draws",
@@ -19,7 +19,9 @@ TERMS = ("prior", "diffusion", "reconstruction", "total")
     show_default=True,
     help="Measure each tile at so many times.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the noise.  [0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the noise."
+)
 @RECURSIVE
 @computing
 def likelihood(
@@ -30,7 +32,7 @@ def likelihood(
     recursive: bool,
     computing: dict[str, Any],
 ) -> None:
-    """Print how many bits/dim the Gaussian process needs for pictures, term by term.
+    """Print the bits/dim of pictures by the Gaussian process.
 
     PICTURES are files, folders and patterns of RGB pictures with samples of 8 bits. Whole tiles
     count, of the size that the model was trained on; two at least. The standard errors are over

@@ -16,9 +16,11 @@ DATA = click.Path(exists=True, path_type=Path)
 @click.argument("data", type=DATA, nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @click.option("--mib", type=float, callback=positive, required=True, help="At most so many MiB.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the choice.  [0]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice."
+)
 def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
-    """Pack pictures of the folders DATA, at random, as one file that `train` reads."""
+    """Pack pictures of the folders DATA as one file, for `train`."""
     from diffcodec import training
 
     packed, there = training.pack(data, output, mib, seed)
@@ -56,9 +58,9 @@ def train(
     start: Path | None,
     device: str | None,
 ) -> None:
-    """Train a network on the pictures in DATA, which are folders and what `pack` wrote.
+    """Train a network on the pictures in DATA.
 
-    It resumes if CHECKPOINT exists.
+    DATA are folders and what `pack` wrote. It resumes if CHECKPOINT exists.
     """
     budget = at_most_one(minutes=minutes, steps=steps)
     if minutes is None and steps is None:
@@ -76,7 +78,7 @@ def train(
 @click.option("--calibration", type=FOLDER, required=True, help="Pictures that set the ranges.")
 @click.option("--validation", type=FOLDER, help="Pictures to measure on.")
 def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | None) -> None:
-    """Turn CHECKPOINT into OUT, the exact network that the codec runs."""
+    """Turn CHECKPOINT into the model file OUT, exact integers."""
     refuse_inputs(str(out), str(checkpoint))
     from diffcodec import training
 
@@ -92,7 +94,10 @@ def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | No
     help="A text file with the names of pictures to leave out, one a line.",
 )
 def learn(data: tuple[Path, ...], output: Path, without: Path | None) -> None:
-    """Learn the model of drawings from DATA, which are folders and what `pack` wrote."""
+    """Learn a model of drawings from the pictures in DATA.
+
+    DATA are folders and what `pack` wrote.
+    """
     from diffcodec.training import drawings
 
     names = without.read_text().split() if without else ()
