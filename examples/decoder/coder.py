@@ -38,13 +38,12 @@ class RangeDecoder:
         Returns int64. Raises ValueError if no encoder writes such a stream.
         """
         bits: list[int] = []
-        for probability in probabilities:
+        for probability in map(int, () if self.ended else probabilities):
+            bit = self._read(probability)
+            self.ended = not (self._complete or self._determined())
             if self.ended:
                 break
-            bit = self._read(int(probability))
-            self.ended = not self._complete and not self._determined()
-            if not self.ended:
-                bits.append(bit)
+            bits.append(bit)
         return np.array(bits, np.int64)
 
     def _read(self, probability: int) -> int:
