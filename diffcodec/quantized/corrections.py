@@ -8,9 +8,9 @@ over a picture whose noise or sharpness it has not met, so decisions are counted
 that they were given, and later ones take the odds that earlier ones have had: secondary symbol
 estimation, as in PAQ (Mahoney, 2005).
 
-All counts and sums of products are of integers and stay below 2^53, so that products of matrices
-are exact; all else is single operations that IEEE 754 rounds in one way only. So encoder and
-decoder agree on any machine.
+Products of matrices are of integers and stay below 2^53, so that they are exact; all else, the
+adding up of counts too, is single operations in one order, which IEEE 754 rounds in one way only.
+So encoder and decoder agree on any machine.
 """
 
 import copy
