@@ -23,10 +23,11 @@ from diffcodec.entropy import (
     RangeDecoder,
     RangeEncoder,
 )
-from diffcodec.limits import Cut, Place, Progress, Region, ignore, part
+from diffcodec.limits import Cut, Place, Progress, Region, ignore
 from diffcodec.quality import squared_error
 from diffcodec.quantized import colour
 from diffcodec.quantized.model import Model
+from diffcodec.quantized.parallel import each
 from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.schedule import DEPTH, FINISH, TOP_RUNG
 from diffcodec.quantized.step import walk
@@ -88,17 +89,14 @@ def encode(
     raw = replace(header, codec=container.STORED, tile=0)
     stored = cut.psnr is None and planes.nbytes <= container.room(raw, boxes, limit)
     most = min(room, planes.nbytes) if stored else room
-    there, tiles, last = places(header), list[_Written](), FINISH
+    tiles, last = list[_Written](), FINISH
     sizes = dict.fromkeys(_rungs(header), 0)
-    for number, place in enumerate(there):
-        tile = _encode(
-            model,
-            _header_of(header, place),
-            planes[:, *place],
-            last,
-            part(progress, number, len(there)),
-            errors=cut.psnr is not None,
-        )
+
+    def work(place: Place, progress: Progress) -> _Written:
+        own = _header_of(header, place)
+        return _encode(model, own, planes[:, *place], last, progress, errors=cut.psnr is not None)
+
+    for tile in each(work, places(header), progress):
         tiles.append(tile)
         for rung, segment in zip(sizes, tile.segments, strict=False):
             sizes[rung] += len(segment)
@@ -116,9 +114,7 @@ def encode(
     if cut.psnr is not None:
         size = min(size, _shortest(header, tiles, cut.psnr))
     if last > FINISH or size < len(stream):
-        segments = _segments(header, stream[:size])
-        known = [_decoded(model, header, n, own).known for n, own in enumerate(segments)]
-        checksum = container.checksum(_joined(header, known))
+        checksum = container.checksum(_known(model, header, stream[:size]))
         header = replace(header, lossless=False, checksum=checksum)
     return (header, stream[:size]) if size < planes.nbytes else None
 
@@ -139,19 +135,23 @@ def decode(
     """
     whole = Region(0, 0, header.width, header.height)
     box = region or whole
-    shown = np.empty((len(header.mode), box.height, box.width), f"<u{header.depth // 8}")
+    shown = _empty(header, box.height, box.width)
     checked = box == whole and rung is None and len(stream) == header.stream_bytes
     checked &= header.lossless or seed is None  # of a lossy file a sample is another picture
-    exact = np.empty_like(shown) if checked and not header.lossless else shown
+    exact = _empty(header, *shown.shape[1:]) if checked and not header.lossless else shown
     segments = _segments(header, stream)
     shares = [(n, box.shared(place)) for n, place in enumerate(places(header))]
     wanted = [(number, own) for number, own in shares if own is not None]
-    for done, (number, (inside, outside)) in enumerate(wanted):
-        tile = _decoded(model, header, number, segments[number], rung, seed)
+
+    def work(one: tuple[int, tuple[Place, Place]], progress: Progress) -> None:
+        number, (inside, outside) = one
+        tile = _decoded(model, header, segments[number], number, rung, seed, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
             exact[:, *outside] = tile.known[:, *inside]
-        progress((done + 1) / len(wanted))
+
+    for _ in each(work, wanted, progress):
+        pass
     if checked:
         container.check(header.checksum, container.checksum(exact))
     return shown
@@ -169,10 +169,9 @@ def previews(
                 break
         last = rung == FINISH or tile.ended
         if last and position == header.stream_bytes:
-            container.check(
-                header.checksum, container.checksum(_joined(header, [t.known for t in tiles]))
-            )
-        yield position, tiles[-1].rung, last, _joined(header, [t.shown for t in tiles])
+            known = _joined(header, (tile.known for tile in tiles))
+            container.check(header.checksum, container.checksum(known))
+        yield position, tiles[-1].rung, last, _joined(header, (tile.shown for tile in tiles))
         if last:
             return
 
@@ -257,8 +256,9 @@ class _Tile:
         header = self._header
         levels = [level for state in self._states for level in state.significant]
         if not levels:
-            shape, kind = (len(header.mode), header.height, header.width), f"<u{header.depth // 8}"
-            return np.full(shape, mid_grey(header.depth), kind)
+            grey = _empty(header, header.height, header.width)
+            grey.fill(mid_grey(header.depth))
+            return grey
         show = known_planes if min(levels) >= COARSE else shown_planes
         return show(header, self._states)
 
@@ -309,19 +309,31 @@ def _encode(
 def _decoded(
     model: Model,
     header: Header,
-    number: int,
     segments: Sequence[Segment],
-    rung: int | None = None,
-    seed: int | None = None,
+    number: int,
+    rung: int | None,
+    seed: int | None,
+    progress: Progress,
 ) -> _Tile:
     """A tile after as much as there is of its segments, and as is wanted."""
     tile = _Tile(model, header, number, seed)
-    for segment in segments:
+    for done, segment in enumerate(segments):
+        progress(done / len(segments))
         tile.take(*segment)
         if tile.ended or FINISH < tile.rung <= (rung or 0):
             return tile
     tile.sample(rung)
     return tile
+
+
+def _known(model: Model, header: Header, stream: bytes) -> NDArray:
+    """The picture as the cells of a stream alone describe it, uint8 or uint16 [C, H, W]."""
+
+    def work(one: tuple[int, list[Segment]], progress: Progress) -> NDArray:
+        number, segments = one
+        return _decoded(model, header, segments, number, None, None, progress).known
+
+    return _joined(header, each(work, enumerate(_segments(header, stream))))
 
 
 def _shortest(header: Header, tiles: Sequence[_Written], quality: float) -> int:
@@ -367,9 +379,14 @@ def _header_of(header: Header, place: Place) -> Header:
     )
 
 
-def _joined(header: Header, tiles: Sequence[NDArray]) -> NDArray:
-    """The picture [C, H, W] of the planes of its tiles."""
-    whole = np.empty((len(header.mode), header.height, header.width), tiles[0].dtype)
+def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
+    """The picture, uint8 or uint16 [C, H, W], of the planes of its tiles."""
+    whole = _empty(header, header.height, header.width)
     for (rows, columns), planes in zip(places(header), tiles, strict=True):
         whole[:, rows, columns] = planes
     return whole
+
+
+def _empty(header: Header, height: int, width: int) -> NDArray:
+    """Planes to be filled, uint8 or uint16 [C, height, width]."""
+    return np.empty((len(header.mode), height, width), f"<u{header.depth // 8}")
