@@ -23,6 +23,12 @@ from bench.work import Row
 
 TASKS = ("encode", "decode")
 
+PARTS = ("region", "reduced")
+"""What diffcodec decodes of a large picture as well: PART x PART pixels of its middle, and all of
+it in no more than so many."""
+
+PART = 512
+
 
 class Usage(NamedTuple):
     """What one process took (wall seconds, peak resident bytes), and what it printed."""
@@ -38,8 +44,8 @@ def run(
     """Time encode and decode of all codecs, taking turns, `runs` times on each picture.
 
     With `sizes` (megapixels), the pictures are the first one, cut or continued by its mirror
-    image to each of them, and only whole processes are timed. Raises BenchError when a process
-    fails or a decoded picture is not the original.
+    image to each of them, only whole processes are timed, and diffcodec decodes PARTS, too. Raises
+    BenchError when a process fails or a decoded picture is not the original.
     """
     there, skipped = installed(codecs)
     named = [(picture.name, picture.load()) for picture in pictures]
@@ -84,14 +90,20 @@ def summary(document: Document) -> str:
             figures = seconds if alone else ratios + seconds
             lines.append([f"{picture} ({size})", codec, *figures, *peaks])
     states = [" ".join(kind) for kind in kinds]
+    tasks = list(dict.fromkeys(task for task, _ in kinds))
     header = ["picture", "codec"]
     if not alone:
         header += [f"{state}, {first} = 1" for state in states]
-    header += [*(f"{state}, s" for state in states), *(f"{task}, peak MiB" for task in TASKS)]
+    header += [*(f"{state}, s" for state in states), *(f"{task}, peak MiB" for task in tasks)]
     runs = max(row["run"] for row in document["rows"])
     notes = ["Lossless; " + ("one run." if runs == 1 else f"medians of {runs} runs.")]
     if not alone:
         notes.append("Peers run on one thread.")
+    if PARTS[0] in tasks:
+        notes.append(
+            f"A region is the {PART}x{PART} pixels of the middle; reduced, no side is longer "
+            f"than {PART} pixels."
+        )
     notes.append("Cold is a whole Python process, PNG in or out.")
     if any(state == "warm" for _, state in kinds):
         notes.append("Warm is the second call in one process, in memory.")
@@ -151,20 +163,38 @@ def _measure(name: str, image: Image.Image, codec: FileCodec, *, warm: bool) -> 
         original, coded, decoded = (str(Path(folder, f)) for f in ("in.png", "in.dfc", "out.png"))
         image.save(original)
         for task, files in zip(TASKS, ((original, coded), (coded, decoded)), strict=True):
-            row = {"codec": codec.name, "task": task}
+            row: Row = {"codec": codec.name, "task": task}
             worker = [sys.executable, "-m", "bench.worker", codec.name, task, *files]
             whole = [*worker, "1"]
-            if codec.name == NAME:  # as its users call it
-                whole = [sys.executable, "-m", "diffcodec", task, files[0], "-o", files[1]]
-            cold = measure_process(whole)
-            rows.append(
-                row | {"state": "cold", "seconds": cold.seconds, "peak_bytes": cold.peak_bytes}
-            )
+            if codec.name == NAME:
+                whole = _ours(task, files)
+            rows.append(row | _cold(whole))
             if warm:
                 Path(files[1]).unlink()
                 second = float(measure_process([*worker, "2"]).output)
                 rows.append(row | {"state": "warm", "seconds": second, "peak_bytes": None})
+        if codec.name == NAME and not warm:
+            part = str(Path(folder, "part.png"))
+            places = ((image.width - PART) // 2, (image.height - PART) // 2, PART, PART)
+            options = ("--region", ",".join(map(str, places))), ("--size", str(PART))
+            for task, option in zip(PARTS, options, strict=True):
+                if min(image.size) >= PART:
+                    whole = _ours("decode", (coded, part), *option)
+                    rows.append({"codec": codec.name, "task": task, **_cold(whole)})
         shown = open_image(Path(decoded).read_bytes())
         if not np.array_equal(pixels(shown), pixels(image)):
             raise BenchError(f"{codec.name} is not lossless on {name}")
     return rows
+
+
+def _ours(task: str, files: Sequence[str], *options: str) -> list[str]:
+    """The command of diffcodec's users."""
+    if task == "decode":
+        options = (*options, "--max-pixels", str(1 << 27))
+    return [sys.executable, "-m", "diffcodec", task, files[0], "-o", files[1], *options]
+
+
+def _cold(command: Sequence[str]) -> Row:
+    """What a whole process took."""
+    used = measure_process(command)
+    return {"state": "cold", "seconds": used.seconds, "peak_bytes": used.peak_bytes}

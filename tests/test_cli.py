@@ -43,6 +43,8 @@ class Info:
     model: str = "0123abcd"
     checksum: int = 0xBEEF
     lossless: bool = True
+    max_error: int | None = 0
+    tile: int = 0
 
     @property
     def complete(self) -> bool:
@@ -64,7 +66,9 @@ class ToyCodec:
         bpp=None,
         max_bytes=None,
         psnr=None,
+        max_error=None,
         process="auto",
+        tile=None,
         model=None,
         progress=None,
         threads=None,
@@ -102,6 +106,9 @@ class ToyCodec:
         *,
         bpp=None,
         max_bytes=None,
+        region=None,
+        size=None,
+        max_pixels=None,
         show="mean",
         seed=0,
         model=None,
@@ -115,7 +122,9 @@ class ToyCodec:
             progress(1.0)
         return list(self.decode_progressive(data))[-1].picture
 
-    def decode_progressive(self, source, *, model=None, threads=None, device="auto"):
+    def decode_progressive(
+        self, source, *, max_pixels=None, model=None, threads=None, device="auto"
+    ):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)
         grey = from_planes(header.mode, np.full(shape, 128, np.uint8))

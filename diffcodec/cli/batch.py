@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcodec.cli import journal
+from diffcodec.cli.common import lacks_memory
 from diffcodec.cli.tasks import Task
 from diffcodec.errors import DiffcodecError, ImageError
 
@@ -130,7 +131,9 @@ def attempt(work: Work, task: Task) -> Outcome:
     except (DiffcodecError, OSError) as error:
         name, sentence = str(task.source), str(error)
         return Outcome(task, error=sentence if name in sentence else f"{name}: {sentence}")
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
         return Outcome(task, error=f"{task.source} needs more memory than there is")
 
 

@@ -40,12 +40,20 @@ class Commands(click.Group):
             ctx.exit(130)
         except BrokenPipeError:
             raise  # the reader of our output left: click ends quietly
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
             complain("this needs more memory than there is")
             ctx.exit(1)
         except (DiffcodecError, OSError) as error:
             complain(str(error))
             ctx.exit(1)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether it says that there is not enough memory; PyTorch has no class for that on a CPU."""
+    sentences = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(part in str(error) for part in sentences)
 
 
 class Size(click.ParamType):
