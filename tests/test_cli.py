@@ -706,6 +706,7 @@ def training(folder, monkeypatch):
     """The training module replaced by one that notes what it is asked to do."""
     calls: list[tuple] = []
     module = types.ModuleType("diffcodec.training")
+    module.RECIPES = {"photo": "the first", "denoiser": "the third"}
     module.train = lambda *a, **k: calls.append(("train", a, k))
     module.export = lambda *a, **k: calls.append(("export", a, k))
     module.pack = lambda *a: calls.append(("pack", a)) or (3, 4)
@@ -718,18 +719,20 @@ def training(folder, monkeypatch):
 
 def test_train_passes_its_budget_on(training):
     assert run("train", "photos", "model.pt", "--minutes", "1.5").exit_code == 0
-    options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--task", "denoiser"]
+    options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--recipe", "denoiser"]
     assert run("train", "photos", "model.pt", *options).exit_code == 0
-    paths = ((Path("photos"),), Path("model.pt"))
+    assert run("train", "photos", "model.pt").exit_code == 0
+    paths = (Path("photos"),), Path("model.pt")
     names = ("minutes", "steps", "validation", "start", "device")
     none = dict.fromkeys(names)
     assert training == [
-        ("train", paths, none | {"task": "codec", "minutes": 1.5}),
+        ("train", (*paths, "the first"), none | {"minutes": 1.5}),
         (
             "train",
-            paths,
-            none | {"steps": 9, "validation": Path("checks"), "device": "cpu", "task": "denoiser"},
+            (*paths, "the third"),
+            none | {"steps": 9, "validation": Path("checks"), "device": "cpu"},
         ),
+        ("train", (*paths, "the first"), none),
     ]
 
 
@@ -745,11 +748,10 @@ def test_pack_passes_its_folders_on(training):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["photos", "model.pt"],
         ["photos", "model.pt", "--minutes", "1", "--steps", "1"],
         ["photos", "model.pt", "--minutes", "0"],
         ["photos", "model.pt", "--steps", "0"],
-        ["photos", "model.pt", "--steps", "9", "--task", "other"],
+        ["photos", "model.pt", "--steps", "9", "--recipe", "other"],
         ["missing", "model.pt", "--steps", "1"],
         ["photos", "checks", "--steps", "1"],
         ["photos", "model.pt", "--steps", "1", "--validation", "missing"],
@@ -767,8 +769,8 @@ def test_export_passes_its_paths_on(training):
     assert run(*arguments).exit_code == 0
     assert run(*arguments, "--validation", "checks").exit_code == 0
     assert training == [
-        ("export", paths, {"calibration": Path("photos"), "validation": None}),
-        ("export", paths, {"calibration": Path("photos"), "validation": Path("checks")}),
+        ("export", paths, {"calibration": (Path("photos"),), "validation": None}),
+        ("export", paths, {"calibration": (Path("photos"),), "validation": Path("checks")}),
     ]
 
 

@@ -4,7 +4,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -20,10 +20,11 @@ from diffcodec.errors import ModelError
 from diffcodec.exact import backends, files
 from diffcodec.training.curves import record
 from diffcodec.training.data import Crops, batches
+from diffcodec.training.folders import choose, licence, weights
 from diffcodec.training.graphs import Replayed
 from diffcodec.training.optimiser import Optimiser
-from diffcodec.training.sources import find, load_images
-from diffcodec.training.tasks import TASKS, Task
+from diffcodec.training.recipes import Recipe
+from diffcodec.training.sources import find, load
 
 WARM_UP = 200
 """Steps in which the learning rate rises; no share of the time, as a GPU's first steps are slow."""
@@ -47,51 +48,53 @@ VALIDATION_SECONDS = 900.0
 def train(
     data: Sequence[Path],
     checkpoint: Path,
+    recipe: Recipe,
     *,
-    task: str = "codec",
     minutes: float | None = None,
     steps: int | None = None,
     validation: Path | None = None,
     device: str | None = None,
     start: Path | None = None,
-    tasks: Mapping[str, Task[Any]] = TASKS,
 ) -> None:
     """Train a network on pictures and keep a checkpoint.
 
-    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps,
-    exactly one of them. The checkpoint is written aside and renamed.
+    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps, or
+    the recipe's minutes if neither is given. The checkpoint is written aside and renamed.
 
     Args:
-        data: folders of pictures, and packed files of them (`sources.pack`).
+        data: folders of pictures, and packed files of them (`sources.pack`). Of each, the recipe's
+            folders are taken, or all if it has none of these.
         checkpoint: if it exists, training goes on where it stopped, and the budget counts what it
             has already spent.
-        task: one of `tasks`.
+        recipe: what is trained, and how.
         minutes, steps: the budget.
-        validation: a folder of pictures to measure on, now and then; what is found stands beside
-            the checkpoint as CSV, and as a picture if there is matplotlib.
+        validation: a folder or a packed file of pictures to measure on, now and then; what is
+            found stands beside the checkpoint as CSV, and as a picture if there is matplotlib.
         device: as torch names it; a GPU if there is one.
         start: the model file whose weights a new checkpoint starts from; else they are random.
-        tasks: what can be trained.
 
-    Raises ImageError if there are no pictures of 512 x 512 pixels or more, ModelError if
+    Raises ImageError if there are no pictures as large as the recipe's crops, ModelError if
     the checkpoint or the model to start from is of another network, or if the training diverges:
     the checkpoint is then as it was before.
     """
-    if (minutes is None) == (steps is None):
+    if minutes is not None and steps is not None:
         raise ValueError("give either minutes or steps")
-    aim = tasks[task]
+    minutes = minutes or (None if steps else recipe.minutes)
+    task = recipe.task
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     times = GPU_BATCHES if place.type == "cuda" else 1
-    images = load_images(data)
-    draws = [replace(draw, batch=times * draw.batch) for draw in aim.draws]
-    crops = [Crops(images, draw) for draw in draws]
-    held_out = [image.to(place) for image in load_images([validation])] if validation else []
-    run = Run(task, aim, place)
+    chosen = choose(data, recipe.data)
+    images = load([picture for picture, _ in chosen])
+    counted = weights(images, [name for _, name in chosen], recipe.data)
+    draws = [replace(draw, batch=times * draw.batch) for draw in task.draws]
+    crops = [Crops(images, draw, counted) for draw in draws]
+    held_out = [image.to(place) for image in load(find([validation]))] if validation else []
+    run = Run(recipe, place)
     if checkpoint.exists():
         run.load(checkpoint)
     elif start is not None:
         run.start(start)
-    run.note(data)
+    run.note({one.folder for one in chosen})
     spent = run.seconds
     workers = max(1, ((os.cpu_count() or 1) - 2) // len(crops)) if place.type == "cuda" else 0
     sources = [batches(own, 1000 * run.steps, workers) for own in crops]
@@ -104,7 +107,7 @@ def train(
             torch.backends.cudnn.flags(enabled=True, benchmark=True),
             torch.autocast(place.type, torch.bfloat16, enabled=fast),
         ):
-            loss = aim.loss(run.net, *kind, batch, run.noise)
+            loss = task.loss(run.net, *kind, batch, run.noise)
         run.update(loss)
         return loss.detach()
 
@@ -120,7 +123,7 @@ def train(
         asked = time.monotonic()
         batch = next(sources[draw]).to(place, non_blocking=True)
         waited += time.monotonic() - asked
-        run.count(replayed((draw, aim.choose(draw, run.generator)), batch))
+        run.count(replayed((draw, task.choose(draw, run.generator)), batch))
         now = time.monotonic()
         run.spend(now - last)
         last = now
@@ -157,29 +160,28 @@ class Run:
     card will tell: licences of the folders of pictures, and the runs on them.
     """
 
-    def __init__(self, name: str, task: Task[Any], device: torch.device) -> None:
-        self.name, self.task, self.device = name, task, device
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
         self.generator = torch.Generator().manual_seed(0)
         self.noise = torch.Generator(device).manual_seed(0)
         torch.manual_seed(0)
-        net = task.network()
+        net = recipe.task.network()
         self.net = net.to(device, memory_format=torch.channels_last)
         self.ema = AveragedModel(self.net, multi_avg_fn=_average)
-        self.optimiser = Optimiser(self.net, task.rate)
-        self.rate = task.rate
+        self.optimiser = Optimiser(self.net, recipe.rate)
+        self.rate = recipe.rate
         self.data: dict[str, str] = {}
         self.runs: list[dict[str, Any]] = []
         self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
 
-    def note(self, data: Sequence[Path]) -> None:
+    def note(self, folders: Collection[str]) -> None:
         """Tell the model card what follows: on which folders, and on which kind of device."""
-        found = {picture.folder for picture in find(data)}
-        for folder in sorted(found):
-            self.data.setdefault(folder, "licence unknown")
+        for folder in sorted(folders):
+            self.data.setdefault(folder, licence(folder))
         place = self.device.type
         if place == "cuda":
             place = torch.cuda.get_device_name(self.device)
-        own = {"data": ", ".join(sorted(found)), "device": place, "diffcodec": __version__}
+        own = {"data": ", ".join(sorted(folders)), "device": place, "diffcodec": __version__}
         if not self.runs or not own.items() <= self.runs[-1].items():
             self.runs.append({**own, "steps": 0, "minutes": 0.0})
 
@@ -204,7 +206,7 @@ class Run:
     @torch.no_grad()
     def validation(self, images: list[Tensor], curve: Path) -> str:
         """One line on how the averaged weights do on held-out pictures, also kept as CSV."""
-        figures = self.task.validate(self.ema.module, images)
+        figures = self.recipe.task.validate(self.ema.module, images)
         record(curve, self.steps, self.seconds / 60, float(self.average), figures)
         return f"step {self.steps}: {figures}"
 
@@ -213,7 +215,7 @@ class Run:
         if not self.average.isfinite():
             raise ModelError("The training has diverged: the loss is no finite number any more.")
         state: dict[str, Any] = {
-            "task": self.name,
+            "recipe": self.recipe.name,
             "net": self.net.state_dict(),
             "ema": self.ema.module.state_dict(),
             "averaged": int(self.ema.n_averaged),
@@ -235,19 +237,19 @@ class Run:
         """Begin with the weights of a model file; raises ModelError if it is another network."""
         file = files.parse(files.read(path))
         with torch.no_grad():
-            net = self.task.network()
-            self.task.restore(net, file)
+            net = self.recipe.task.network()
+            self.recipe.task.restore(net, file)
             self.net.load_state_dict(net.state_dict())
             self.ema.module.load_state_dict(net.state_dict())
-        self.rate = STARTED_RATE * self.task.rate
+        self.rate = STARTED_RATE * self.recipe.rate
         self.data, self.runs = file.card.get("data", {}), file.card.get("runs", [])
 
     def load(self, path: Path) -> None:
         """Take up a saved run; raises ModelError if it is of another network."""
         state = load_checkpoint(path)
         try:
-            if state["task"] != self.name:
-                raise ModelError(f"{path} is a checkpoint of the task {state['task']}.")
+            if state["recipe"] != self.recipe.name:
+                raise ModelError(f"{path} is a checkpoint of the recipe {state['recipe']}.")
             self.net.load_state_dict(state["net"])
             self.ema.module.load_state_dict(state["ema"])
             self.ema.n_averaged.fill_(state["averaged"])
