@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.
     stub = types.ModuleType("diffcodec.training")
     stub.RECIPES = dict.fromkeys(command_line.RECIPES)
-    stub.train = lambda data, checkpoint, recipe, **_: checkpoint.touch()
+    stub.train = lambda data, checkpoint, recipe, **_: checkpoint.mkdir(exist_ok=True)
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
     stub.drawings = types.ModuleType("diffcodec.training.drawings")

@@ -29,7 +29,7 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
 
 @click.command()
 @click.argument("data", type=DATA, nargs=-1, required=True)
-@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--recipe",
     type=click.Choice(RECIPES),
@@ -50,6 +50,13 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
     help="The model file whose weights a new CHECKPOINT starts from.  [random weights]",
 )
 @click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="So many processes on the CPU, each on crops of its own, with averaged weights.",
+)
 def train(
     data: tuple[Path, ...],
     checkpoint: Path,
@@ -59,11 +66,12 @@ def train(
     validation: Path | None,
     start: Path | None,
     device: str | None,
+    processes: int,
 ) -> None:
     """Train a network on the pictures in DATA.
 
     Of each, the recipe's folders of pictures are taken, or all if it has none of these. Training
-    resumes if CHECKPOINT exists.
+    resumes if CHECKPOINT, a folder of files of at most 16 MiB, exists.
     """
     budget = at_most_one(minutes=minutes, steps=steps)
     from diffcodec import training
@@ -76,11 +84,12 @@ def train(
         validation=validation,
         start=start,
         device=device,
+        processes=processes,
     )
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--calibration",

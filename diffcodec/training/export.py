@@ -11,9 +11,9 @@ from diffcodec.exact import files
 from diffcodec.exact.files import ModelFile
 from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.model import build
+from diffcodec.training import checkpoints
 from diffcodec.training.data import Crops
 from diffcodec.training.folders import choose
-from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.recipes import RECIPES
 from diffcodec.training.sources import find, load
 
@@ -45,7 +45,7 @@ def export(
 
     Raises ModelError if the checkpoint is unusable or breaks the accumulator bound.
     """
-    state = load_checkpoint(checkpoint)
+    state = checkpoints.load(checkpoint)
     try:
         recipe = RECIPES[state["recipe"]]
         task = recipe.task
