@@ -781,7 +781,7 @@ def test_export_refuses_bad_arguments(training):
     Path("run").mkdir()
     refused(run("export", "missing", "out", "--calibration", "photos"), "missing", code=2)
     refused(run("export", "run", "out"), "--calibration", code=2)
-    refused(run("export", "run", "run", "--calibration", "photos"), "is an input")
+    refused(run("export", "run", "run", "--calibration", "photos"), "is a directory", code=2)
     assert training == []
 
 

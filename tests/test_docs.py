@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch):
     image.crop((0, 0, 9, 9)).save("screenshot.png")
     Path("photos/deep").mkdir(parents=True)
     image.crop((0, 0, 16, 12)).save("photos/deep/a.png")
-    for name in ("PICTURES", "HELD_OUT", "DRAWINGS"):
+    for name in ("DATA", "PICTURES", "HELD_OUT", "DRAWINGS"):
         Path(name).mkdir()
     Path("HELD_OUT.txt").touch()
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.

@@ -571,9 +571,13 @@ def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
         return net, optimiser
 
     data = torch.randn(4, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    on_cuda = run(data[:2])[1].state_dict()
+    for group in on_cuda["adamw"]["param_groups"]:
+        group["capturable"] = True  # as a GPU saves it
     (start, _), (whole, _), (half, optimiser) = run([]), run(data), run(data[:2])
-    resumed, _ = run(data[2:], (half.state_dict(), optimiser.state_dict()))
-    assert same_weights(resumed.state_dict(), whole.state_dict())
+    for state in (optimiser.state_dict(), on_cuda):
+        resumed, _ = run(data[2:], (half.state_dict(), state))
+        assert same_weights(resumed.state_dict(), whole.state_dict())
     assert not same_weights(whole[0].state_dict(), start[0].state_dict())
     assert same_weights(whole[1].state_dict(), start[1].state_dict())
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from diffcodec.cli.common import at_most_one, positive, refuse_inputs
+from diffcodec.cli.common import at_most_one, positive
 
 DATA = click.Path(exists=True, path_type=Path)
 
@@ -106,7 +106,6 @@ def export(
 
     Of the pictures that set the ranges, the recipe's folders are taken, or all if there are none.
     """
-    refuse_inputs(str(out), str(checkpoint))
     from diffcodec import training
 
     training.export(checkpoint, out, calibration=calibration, validation=validation)

@@ -26,7 +26,7 @@ from diffcodec.training.tasks import Task
 GPU_BATCHES = 4
 """How many batches a GPU takes at once; the learning rate is twice as high then."""
 
-GPU_PAUSE, TEAM_PAUSE = 50, 10
+GPU_PAUSE, TEAM_PAUSE = 50, 5
 """Steps from one pause to the next, where a GPU is waited for, or processes meet."""
 
 CHECKPOINT_SECONDS = 45.0
