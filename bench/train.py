@@ -22,7 +22,7 @@ from diffcodec.training.loop import draws_on, order
 from diffcodec.training.recipes import Recipe
 from diffcodec.training.run import Kind, Run
 
-STEPS = 24
+STEPS = 12
 """A recipe's steps differ in crops and rungs: so many are drawn, and then repeated."""
 
 
@@ -99,8 +99,14 @@ def _measure(recipe: Recipe, place: torch.device, seconds: float) -> Row:
         for draw in islice(cycle(order(draws)), STEPS)
     ]
     convs = {kind: convolutions(own, kind, batches[kind[0]]) for kind in set(kinds)}
-    steps = Replayed(own.step, place, own.noise)
-    count, taken = _timed(lambda kind: steps(kind, batches[kind[0]]), kinds, place, seconds)
+    replayed = Replayed(own.step, place, own.noise)
+
+    def step(kind: Kind) -> Tensor:
+        return replayed(kind, batches[kind[0]])
+
+    if place.type == "cuda":
+        _warm(step, kinds, EAGER + 1)  # then all are recorded
+    count, taken = _timed(step, kinds, place, seconds)
 
     operands = _Operands(own.dtype, place)
 
@@ -110,6 +116,7 @@ def _measure(recipe: Recipe, place: torch.device, seconds: float) -> Row:
         return torch.zeros((), device=place)
 
     alone, nothing = Replayed(bare, place), torch.zeros((), device=place)
+    _warm(lambda kind: alone(kind, nothing), kinds, EAGER + 1 if place.type == "cuda" else 1)
     _, least = _timed(lambda kind: alone(kind, nothing), kinds, place, math.inf, count)
 
     done = list(islice(cycle(kinds), count))
@@ -166,6 +173,12 @@ class _Operands:
             torch.autograd.grad(y, (x, weight) if conv.gradient else (weight,), gradient)
 
 
+def _warm(call: Callable[[Kind], Tensor], kinds: Sequence[Kind], times: int) -> None:
+    for kind in dict.fromkeys(kinds):
+        for _ in range(times):
+            call(kind)
+
+
 def _timed(
     call: Callable[[Kind], Tensor],
     kinds: Sequence[Kind],
@@ -175,11 +188,8 @@ def _timed(
 ) -> tuple[int, float]:
     """How many calls were made, of the kinds in turn, and how long they took.
 
-    At least one, until so many seconds or calls are over; each kind is warm, and recorded on CUDA.
+    At least one, until so many seconds or calls are over.
     """
-    for kind in dict.fromkeys(kinds):
-        for _ in range(EAGER + 1 if place.type == "cuda" else 1):
-            call(kind)
     _wait(place)
     start, count = time.perf_counter(), 0
     for kind in islice(cycle(kinds), most):

@@ -74,15 +74,15 @@ def team(size: int, work: Callable[..., None], *arguments: Any) -> Iterator[Team
             torch.set_num_threads(own)
             dist.init_process_group("gloo", init_method=place, rank=0, world_size=size)
             yield Team(0, size)
-            while not others.join():
-                pass
         except RuntimeError:
             others.join(timeout=10)  # raises what has ended another process, if that is it
             raise
         finally:
             torch.set_num_threads(threads)
+            # What they had to do is done when the first one is through; how they end is no matter.
             for process in others.processes:
                 process.terminate()
+                process.join()
             if dist.is_initialized():
                 dist.destroy_process_group()
 
