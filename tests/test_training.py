@@ -576,8 +576,9 @@ def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
         group["capturable"] = True  # as a GPU saves it
     (start, _), (whole, _), (half, optimiser) = run([]), run(data), run(data[:2])
     for state in (optimiser.state_dict(), on_cuda):
-        resumed, _ = run(data[2:], (half.state_dict(), state))
+        resumed, again = run(data[2:], (half.state_dict(), state))
         assert same_weights(resumed.state_dict(), whole.state_dict())
+        assert again.state_dict()["adamw"]["param_groups"][0]["capturable"] is False
     assert not same_weights(whole[0].state_dict(), start[0].state_dict())
     assert same_weights(whole[1].state_dict(), start[1].state_dict())
 
