@@ -70,8 +70,9 @@ def train(
 ) -> None:
     """Train a network on the pictures in DATA.
 
-    Of each, the recipe's folders of pictures are taken, or all if it has none of these. Training
-    resumes if CHECKPOINT, a folder of files of at most 16 MiB, exists.
+    DATA are folders and what `pack` wrote. Of each, the recipe's folders are taken, or all pictures
+    if it has none of these. Training resumes if CHECKPOINT, a folder of files of at most 16 MiB,
+    exists.
     """
     budget = at_most_one(minutes=minutes, steps=steps)
     from diffcodec import training
@@ -102,7 +103,7 @@ def train(
 def export(
     checkpoint: Path, out: Path, calibration: tuple[Path, ...], validation: Path | None
 ) -> None:
-    """Turn CHECKPOINT into OUT, the exact network that the codec runs.
+    """Turn CHECKPOINT into the model file OUT, exact integers.
 
     Of the pictures that set the ranges, the recipe's folders are taken, or all if there are none.
     """
