@@ -1,4 +1,4 @@
-"""The command line: `python -m bench lossless|rd|ladder|progressive|speed|likelihood|report`."""
+"""The command line: `python -m bench COMMAND`, of which each measures something."""
 
 import functools
 import os
@@ -17,13 +17,15 @@ from bench import lossless as lossless_run
 from bench import progressive as progressive_run
 from bench import rd as rd_run
 from bench import speed as speed_run
+from bench import train as train_run
 from bench.codecs import Named
 from bench.metrics import METRICS
 from bench.pictures import Picture, find
 from bench.results import Document
 from bench.sheet import sheet
+from diffcodec.training.recipes import RECIPES, Recipe
 
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", bound="Named | Recipe")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -218,6 +220,29 @@ def likelihood(pictures: list[Picture], out: Path | None, **options: Any) -> Doc
     return likelihood_run.run(pictures, **options)
 
 
+@main.command()
+@click.option(
+    "--recipe", "names", multiple=True, help="Measure this recipe only (may be repeated)."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long each recipe's steps are timed.",
+)
+@click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON, CSV and plot."
+)
+def train(names: tuple[str, ...], seconds: float, device: str | None, out: Path | None) -> None:
+    """Training steps: crops and multiply-adds a second, and the share of the bare convolutions'."""
+    document = train_run.run(chosen(list(RECIPES.values()), names), seconds, device)
+    if out is not None:
+        report.keep(document, out)
+    click.echo(report.tables(document))
+
+
 @main.command("report")
 @click.option(
     "--out",
@@ -235,7 +260,7 @@ def write_report(out: Path, readme: Path | None) -> None:
 
 
 def chosen(codecs: Sequence[N], names: Sequence[str]) -> list[N]:
-    """Those codecs that were named, all if none was; raises BadParameter for an unknown name."""
+    """Those that were named, all if none was; raises BadParameter for an unknown name."""
     known = [codec.name for codec in codecs]
     for name in names:
         if name not in known:

@@ -152,6 +152,17 @@ def likelihood(document: Document, out: Path) -> None:
     _finish(figure, axes, out / "likelihood")
 
 
+def train(document: Document, out: Path) -> None:
+    """What share of its bare convolutions' speed each recipe reaches."""
+    figure, axes = _figure(8, 3)
+    rows = document["rows"]
+    axes.barh([row["recipe"] for row in rows], [100 * row["share"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("multiply-adds a second, % of the bare convolutions'")
+    axes.set_title(f"Training steps on {rows[0]['device']}")
+    _finish(figure, axes, out / "train")
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import click
 
-from bench import BenchError, known, ladder, likelihood, lossless, progressive, rd, results, speed
+from bench import (
+    BenchError,
+    known,
+    ladder,
+    likelihood,
+    lossless,
+    progressive,
+    rd,
+    results,
+    speed,
+    train,
+)
 from bench.codecs import MissingError, load
 from bench.results import Document
 
@@ -19,6 +30,7 @@ TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
     "known": (known.summary,),
     "speed": (speed.summary,),
     "likelihood": (likelihood.summary, likelihood.curve),
+    "train": (train.summary,),
 }
 TITLES = {
     "lossless": "Lossless",
@@ -28,6 +40,7 @@ TITLES = {
     "known": "Pixels that prefixes show right",
     "speed": "Time and memory",
     "likelihood": "Likelihood, bits-back and channel coding",
+    "train": "Training steps",
 }
 
 _BLOCK = re.compile(r"(<!-- bench:(\S+) -->\n).*?(<!-- /bench -->)", re.DOTALL)

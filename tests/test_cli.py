@@ -706,6 +706,7 @@ def training(folder, monkeypatch):
     """The training module replaced by one that notes what it is asked to do."""
     calls: list[tuple] = []
     module = types.ModuleType("diffcodec.training")
+    module.RECIPES = {"photo": "the first", "denoiser": "the third"}
     module.train = lambda *a, **k: calls.append(("train", a, k))
     module.export = lambda *a, **k: calls.append(("export", a, k))
     module.pack = lambda *a: calls.append(("pack", a)) or (3, 4)
@@ -717,19 +718,22 @@ def training(folder, monkeypatch):
 
 
 def test_train_passes_its_budget_on(training):
-    assert run("train", "photos", "model.pt", "--minutes", "1.5").exit_code == 0
-    options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--task", "denoiser"]
-    assert run("train", "photos", "model.pt", *options).exit_code == 0
-    paths = ((Path("photos"),), Path("model.pt"))
+    assert run("train", "photos", "run", "--minutes", "1.5").exit_code == 0
+    options = ["--steps", "9", "--validation", "checks", "--device", "cpu", "--recipe", "denoiser"]
+    options += ["--processes", "2"]
+    assert run("train", "photos", "run", *options).exit_code == 0
+    assert run("train", "photos", "run").exit_code == 0
+    paths = (Path("photos"),), Path("run")
     names = ("minutes", "steps", "validation", "start", "device")
-    none = dict.fromkeys(names)
+    none = dict.fromkeys(names) | {"processes": 1}
     assert training == [
-        ("train", paths, none | {"task": "codec", "minutes": 1.5}),
+        ("train", (*paths, "the first"), none | {"minutes": 1.5}),
         (
             "train",
-            paths,
-            none | {"steps": 9, "validation": Path("checks"), "device": "cpu", "task": "denoiser"},
+            (*paths, "the third"),
+            none | {"steps": 9, "validation": Path("checks"), "device": "cpu", "processes": 2},
         ),
+        ("train", (*paths, "the first"), none),
     ]
 
 
@@ -745,38 +749,39 @@ def test_pack_passes_its_folders_on(training):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["photos", "model.pt"],
-        ["photos", "model.pt", "--minutes", "1", "--steps", "1"],
-        ["photos", "model.pt", "--minutes", "0"],
-        ["photos", "model.pt", "--steps", "0"],
-        ["photos", "model.pt", "--steps", "9", "--task", "other"],
-        ["missing", "model.pt", "--steps", "1"],
-        ["photos", "checks", "--steps", "1"],
-        ["photos", "model.pt", "--steps", "1", "--validation", "missing"],
+        ["photos", "run", "--minutes", "1", "--steps", "1"],
+        ["photos", "run", "--minutes", "0"],
+        ["photos", "run", "--steps", "0"],
+        ["photos", "run", "--steps", "9", "--recipe", "other"],
+        ["missing", "run", "--steps", "1"],
+        ["photos", "file", "--steps", "1"],
+        ["photos", "run", "--processes", "0"],
+        ["photos", "run", "--steps", "1", "--validation", "missing"],
     ],
 )
 def test_train_refuses_bad_arguments(training, arguments):
+    Path("file").touch()
     refused(run("train", *arguments), "Error", code=2)
     assert training == []
 
 
 def test_export_passes_its_paths_on(training):
-    Path("model.pt").touch()
-    paths = (Path("model.pt"), Path("model.safetensors"))
-    arguments = ["export", "model.pt", "model.safetensors", "--calibration", "photos"]
+    Path("run").mkdir()
+    paths = (Path("run"), Path("model.safetensors"))
+    arguments = ["export", "run", "model.safetensors", "--calibration", "photos"]
     assert run(*arguments).exit_code == 0
     assert run(*arguments, "--validation", "checks").exit_code == 0
     assert training == [
-        ("export", paths, {"calibration": Path("photos"), "validation": None}),
-        ("export", paths, {"calibration": Path("photos"), "validation": Path("checks")}),
+        ("export", paths, {"calibration": (Path("photos"),), "validation": None}),
+        ("export", paths, {"calibration": (Path("photos"),), "validation": Path("checks")}),
     ]
 
 
 def test_export_refuses_bad_arguments(training):
-    Path("model.pt").touch()
-    refused(run("export", "missing.pt", "out", "--calibration", "photos"), "missing.pt", code=2)
-    refused(run("export", "model.pt", "out"), "--calibration", code=2)
-    refused(run("export", "model.pt", "model.pt", "--calibration", "photos"), "is an input")
+    Path("run").mkdir()
+    refused(run("export", "missing", "out", "--calibration", "photos"), "missing", code=2)
+    refused(run("export", "run", "out"), "--calibration", code=2)
+    refused(run("export", "run", "run", "--calibration", "photos"), "is a directory", code=2)
     assert training == []
 
 

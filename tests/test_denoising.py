@@ -99,7 +99,7 @@ def test_any_size_and_rung(size, rung):
 
 
 def test_the_exact_denoiser_agrees_with_the_float_one(photo):
-    net = Denoiser(recipes.DENOISER).requires_grad_(False)
+    net = Denoiser(recipes.DENOISER_NETWORK).requires_grad_(False)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in net.modules():
@@ -112,7 +112,7 @@ def test_the_exact_denoiser_agrees_with_the_float_one(photo):
         training.expected(net, inputs, 6)
 
     tensors = quantise(net, run, denoising.output_units)
-    config = to_json(denoising.Config(recipes.DENOISER, significand=24))
+    config = to_json(denoising.Config(recipes.DENOISER_NETWORK, significand=24))
     exact = denoising.build(ModelFile(config, {}, tensors))
     expected = training.expected(net, inputs, 6)[0].clamp(0, 255)
     with pytest.MonkeyPatch.context() as patch:

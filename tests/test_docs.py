@@ -17,6 +17,7 @@ from PIL import Image
 import diffcodec
 from diffcodec import container
 from diffcodec.cli import main
+from diffcodec.cli import training as command_line
 from diffcodec.exact import files
 
 ROOT = Path(__file__).parent.parent
@@ -45,12 +46,13 @@ def folder(tmp_path, monkeypatch):
     image.crop((0, 0, 9, 9)).save("screenshot.png")
     Path("photos/deep").mkdir(parents=True)
     image.crop((0, 0, 16, 12)).save("photos/deep/a.png")
-    for name in ("PICTURES", "HELD_OUT", "DRAWINGS"):
+    for name in ("DATA", "PICTURES", "HELD_OUT", "DRAWINGS"):
         Path(name).mkdir()
     Path("HELD_OUT.txt").touch()
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.
     stub = types.ModuleType("diffcodec.training")
-    stub.train = lambda data, checkpoint, **_: checkpoint.touch()
+    stub.RECIPES = dict.fromkeys(command_line.RECIPES)
+    stub.train = lambda data, checkpoint, recipe, **_: checkpoint.mkdir(exist_ok=True)
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
     stub.drawings = types.ModuleType("diffcodec.training.drawings")

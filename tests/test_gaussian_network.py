@@ -18,12 +18,14 @@ from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.network import as_input, input_gain
 from diffcodec.gaussian.process import alpha, marginal, normal, sigma
 from diffcodec.gaussian.samplers import decode
-from diffcodec.training import export, train
+from diffcodec.training import checkpoints, export, train
 from diffcodec.training import gaussian as network
+from diffcodec.training.data import Draw
 from diffcodec.training.gaussian import DenoisingNetwork, positions
-from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.networks import FilmConv, NoiseConv
-from diffcodec.training.tasks import TASKS, Gaussian, central_tiles
+from diffcodec.training.noise import Gaussian
+from diffcodec.training.recipes import GAUSSIAN_32
+from diffcodec.training.tasks import central_tiles
 
 SPACING = (network.HIGHEST_KNOT - network.LOWEST_KNOT) / (network.KNOTS - 1)
 KNOTS = network.LOWEST_KNOT + SPACING * torch.arange(network.KNOTS)
@@ -117,7 +119,7 @@ def test_inputs_fit_ten_bits_and_use_them():
 
 def test_training_lowers_the_bound():
     torch.manual_seed(0)
-    task = Gaussian(NoiseShape(3, 3, (16, 16), (1, 1)), 32, mosaics=True)
+    task = Gaussian(NoiseShape(3, 3, (16, 16), (1, 1)), (Draw(32, 32),), Draw(32, 32))
     generator = torch.Generator().manual_seed(0)
     net = task.network()
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
@@ -139,7 +141,7 @@ def test_training_lowers_the_bound():
 def narrow():
     """Makes the networks of a module's tests small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TASKS["gaussian-32"], "shape", NoiseShape(3, 3, (16, 16, 16), (1, 1, 1)))
+        patch.setattr(GAUSSIAN_32.task, "shape", NoiseShape(3, 3, (16, 16, 16), (1, 1, 1)))
         yield
 
 
@@ -151,21 +153,21 @@ def run(tmp_path_factory, narrow):
     for size in (160, 32):
         pixels = waves(size, 1)[0].permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / "pictures" / f"{size}.png")
-    train([folder / "pictures"], folder / "run.pt", task="gaussian-32", steps=2, device="cpu")
+    train([folder / "pictures"], folder / "run", GAUSSIAN_32, steps=2, device="cpu")
     return folder
 
 
 def test_the_task_trains_validates_and_samples(run):
-    state = load_checkpoint(run / "run.pt")
-    assert (state["task"], state["steps"]) == ("gaussian-32", 2)
+    state = checkpoints.load(run / "run")
+    assert (state["recipe"], state["steps"]) == ("gaussian-32", 2)
     torch.manual_seed(0)
-    start = TASKS["gaussian-32"].network().state_dict()
+    start = GAUSSIAN_32.task.network().state_dict()
     for name in ("network.net.stem.weight", "times.second_moments"):
         assert not torch.equal(state["net"][name], start[name])
 
-    net = TASKS["gaussian-32"].network()
+    net = GAUSSIAN_32.task.network()
     net.load_state_dict(state["ema"])
-    found = TASKS["gaussian-32"].validate(net, [waves(128, 1)[0]])
+    found = GAUSSIAN_32.task.validate(net, [waves(128, 1)[0]])
     error = found.parts.pop("standard error")
     assert found.total == pytest.approx(sum(found.parts.values()), abs=2e-4)
     assert 5 < found.total < 20
@@ -178,17 +180,17 @@ def test_the_task_trains_validates_and_samples(run):
 def test_small_pictures_are_refused(tmp_path):
     Image.new("RGB", (31, 99)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="32"):
-        train([tmp_path], tmp_path / "run.pt", task="gaussian-32", steps=1)
+        train([tmp_path], tmp_path / "run", GAUSSIAN_32, steps=1)
 
 
 def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "STEPS", 24)
-    export(run / "run.pt", tmp_path / "model", calibration=run / "pictures")
+    export(run / "run", tmp_path / "model", calibration=[run / "pictures"])
     chain = load(tmp_path / "model")
     assert (chain.steps, chain.side) == (24, 32)
 
-    net = TASKS["gaussian-32"].network()
-    net.load_state_dict(load_checkpoint(run / "run.pt")["ema"])
+    net = GAUSSIAN_32.task.network()
+    net.load_state_dict(checkpoints.load(run / "run")["ema"])
     tiles = central_tiles(waves(160, 1)[0], 32)
     exact, real = (
         likelihood(model, tiles, None, draws=8, generator=torch.Generator().manual_seed(0))
@@ -209,10 +211,10 @@ def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch)
 
 def test_training_starts_from_an_exported_model(run, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "STEPS", 40)
-    export(run / "run.pt", tmp_path / "model", calibration=run / "pictures")
-    real, again = TASKS["gaussian-32"].network(), TASKS["gaussian-32"].network()
-    real.load_state_dict(load_checkpoint(run / "run.pt")["ema"])
-    TASKS["gaussian-32"].restore(again, files.parse(files.read(tmp_path / "model")))
+    export(run / "run", tmp_path / "model", calibration=[run / "pictures"])
+    real, again = GAUSSIAN_32.task.network(), GAUSSIAN_32.task.network()
+    real.load_state_dict(checkpoints.load(run / "run")["ema"])
+    GAUSSIAN_32.task.restore(again, files.parse(files.read(tmp_path / "model")))
     z, levels = torch.randn(4, 3, 32, 32), torch.tensor([-4.7, 0.3, 3.0, 10.5])
     with torch.no_grad():
         expected, got = (net.network(z, levels) for net in (real, again))

@@ -61,7 +61,7 @@ def test_installed_models_build_and_have_a_card(name):
     BUILDERS[name](file)
     assert files.find(file.id) == INSTALLED[name]
     card = file.card
-    assert card.keys() >= {"task", "data", "runs", "recipe", "calibration", "validation"}
+    assert card.keys() >= {"data", "runs", "recipe", "calibration", "validation"}
     assert all(isinstance(licence, str) for licence in card["data"].values())
     for run in card["runs"]:
         assert run.keys() == {"data", "device", "steps", "minutes", "diffcodec"}

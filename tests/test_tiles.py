@@ -33,7 +33,7 @@ def denoiser(shape):
         (trunk, recipes.PHOTO_NETWORKS),
         (trunk, recipes.THUMBNAIL_NETWORKS),
         (trunk, tiny.shape((3, 2), (0, 1), (1, 0))),
-        (denoiser, recipes.DENOISER),
+        (denoiser, recipes.DENOISER_NETWORK),
         (denoiser, DenoiserShape(1, 1, 8, 2)),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,15 +16,16 @@ import torch
 from PIL import Image
 
 import diffcodec
+from diffcodec.cli import training as command_line
 from diffcodec.entropy import RangeEncoder
 from diffcodec.errors import ImageError, ModelError
-from diffcodec.exact import files
+from diffcodec.exact import backends, files
 from diffcodec.quantized import denoising
 from diffcodec.quantized import model as models
 from diffcodec.quantized.corrections import Corrections, Odds
 from diffcodec.quantized.schedule import FINISH, HIGHEST_TRAINED_RUNG, LEVELS, LOW, TOP_RUNG
 from diffcodec.quantized.step import walk
-from diffcodec.training import export, graphics, loop, train
+from diffcodec.training import checkpoints, export, graphics, train
 from diffcodec.training.curves import Figures
 from diffcodec.training.data import (
     Crops,
@@ -34,16 +36,16 @@ from diffcodec.training.data import (
     resize,
     smooth_chroma,
 )
+from diffcodec.training.folders import choose, licence, weights
 from diffcodec.training.graphs import Replayed
 from diffcodec.training.integers import quantise, restore
-from diffcodec.training.loop import load_checkpoint
 from diffcodec.training.networks import Experts
 from diffcodec.training.objective import gaussian_bits, step_bits
 from diffcodec.training.odds import block_odds, level_odds
 from diffcodec.training.optimiser import Muon, Optimiser
-from diffcodec.training.recipes import PHOTO_PROCESS
-from diffcodec.training.sources import find, load_images, pack
-from diffcodec.training.tasks import TASKS
+from diffcodec.training.recipes import DENOISER, PHOTO, PHOTO_PROCESS, RECIPES, THUMBNAIL
+from diffcodec.training.run import STARTED_RATE, Run
+from diffcodec.training.sources import find, load, pack
 
 RUNGS = range(HIGHEST_TRAINED_RUNG, FINISH - 1, -1)
 ALL = [*range(1, LEVELS + 1), LOW]
@@ -118,7 +120,7 @@ def test_a_mean_however_far_leaves_bits_finite():
 
 
 def test_what_is_exact_already_has_no_bits():
-    net = TASKS["codec"].network()
+    net = PHOTO.task.network()
     pyramid = PHOTO_PROCESS.pyramid(64, 64)
     values = pyramid.analyse(torch.from_numpy(pixels(64, 64))[None])
     with torch.no_grad():
@@ -137,7 +139,7 @@ def run(tmp_path_factory):
     for seed in range(2):
         image = Image.fromarray(pixels(512, 512, seed).transpose(1, 2, 0))
         image.save(folder / "photos" / f"{seed}.png")
-    train([folder / "photos"], folder / "run.pt", steps=2, device="cpu")
+    train([folder / "photos"], folder / "run", PHOTO, steps=2, device="cpu")
     return folder
 
 
@@ -147,77 +149,59 @@ def same_weights(one, other):
 
 
 def test_training_changes_the_weights_and_resumes(run, tmp_path):
-    checkpoint = tmp_path / "run.pt"
-    checkpoint.write_bytes((run / "run.pt").read_bytes())
-    before = load_checkpoint(checkpoint)
+    checkpoint = tmp_path / "run"
+    shutil.copytree(run / "run", checkpoint)
+    before = checkpoints.load(checkpoint)
     torch.manual_seed(0)
-    start = TASKS["codec"].network().state_dict()
+    start = PHOTO.task.network().state_dict()
     assert before["steps"] == 2
     assert not same_weights(before["net"], start)
 
-    train([run / "photos"], checkpoint, steps=2, device="cpu")  # the budget is spent
-    assert same_weights(load_checkpoint(checkpoint)["net"], before["net"])
-    train([run / "photos"], checkpoint, steps=3, device="cpu")
-    after = load_checkpoint(checkpoint)
+    train([run / "photos"], checkpoint, PHOTO, steps=2, device="cpu")  # the budget is spent
+    assert same_weights(checkpoints.load(checkpoint)["net"], before["net"])
+    train([run / "photos"], checkpoint, PHOTO, steps=3, device="cpu")
+    after = checkpoints.load(checkpoint)
     assert after["steps"] == 3
     assert after["seconds"] > before["seconds"]
     assert not torch.equal(after["generator"], before["generator"])
     assert not same_weights(after["net"], before["net"])
     assert not same_weights(after["ema"], after["net"])
-    assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
-
-
-def test_a_training_that_diverges_says_so_and_leaves_the_checkpoint(run, tmp_path):
-    checkpoint, task = tmp_path / "run.pt", TASKS["codec"]
-
-    class Diverging(type(task)):
-        def loss(self, net, draw, choice, crops, generator):
-            return super().loss(net, draw, choice, crops, generator) * float("inf")
-
-    diverging = Diverging(
-        task.config, task.process, ((Draw(64, 1), task.emphases[0]),), Draw(64, 1)
-    )
-    before = (run / "run.pt").read_bytes()
-    checkpoint.write_bytes(before)
-    with pytest.raises(ModelError, match="diverged"):
-        train([run / "photos"], checkpoint, steps=3, device="cpu", tasks={"codec": diverging})
-    assert checkpoint.read_bytes() == before
+    assert {path.name.partition("-")[0] for path in checkpoint.iterdir()} == {"index.json", "4"}
 
 
 def test_low_precision_is_for_the_network_alone(run, tmp_path, monkeypatch):
-    drawn, task = [], TASKS["denoiser"]
+    drawn, task = [], DENOISER.task
 
     class Watched(type(task)):
-        draws = (Draw(16, 4, half_chroma=1.0, edited=1.0),)
-
         def loss(self, net, draw, choice, crops, generator):
             drawn.append(crops)
             assert torch.is_autocast_enabled("cpu")
             return super().loss(net, draw, choice, crops, generator)
 
-    watched = Watched()
-    monkeypatch.setattr(loop.backends, "operands", lambda device, held: held)
+    draw = Draw(16, 4, half_chroma=1.0, edited=1.0)
+    watched = Watched(task.config, task.process, (draw,), draw)
+    monkeypatch.setattr(backends, "operands", lambda device, held: held)
     train(
         [run / "photos"],
-        tmp_path / "run.pt",
-        task="watched",
+        tmp_path / "run",
+        replace(DENOISER, task=watched),
         steps=1,
         device="cpu",
-        tasks={"watched": watched},
     )
-    images = load_images([run / "photos"])
-    whole = Crops(images, watched.draws[0]).draw(torch.Generator().manual_seed(0))
+    images = load(find([run / "photos"]))
+    whole = Crops(images, draw).draw(torch.Generator().manual_seed(0))
     assert torch.equal(drawn[0], whole)
 
 
 def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(TASKS["codec"], "calibration", Draw(64, 1))
+    monkeypatch.setattr(PHOTO.task, "calibration", Draw(64, 1))
     path = tmp_path / "model.safetensors"
-    export(run / "run.pt", path, calibration=run / "photos")
+    export(run / "run", path, calibration=[run / "photos"])
     card, name = told(path)
     assert (card["runs"][0]["steps"], card["runs"][0]["data"]) == (2, "photos")
     assert card["data"] == {"photos": "licence unknown"}
-    assert "2 pictures" in card["calibration"]
+    assert card["calibration"] == "2 pictures in photos"
+    assert card["recipe"] == "photo"
 
     image = Image.fromarray(pixels(9, 11).transpose(1, 2, 0))
     data = diffcodec.encode(image, model=path)
@@ -233,15 +217,15 @@ def test_an_exported_model_codes_pictures(run, tmp_path, monkeypatch):
 
 
 def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(TASKS["denoiser"], "draws", (Draw(64, 1),))
-    monkeypatch.setattr(TASKS["denoiser"], "calibration", Draw(32, 1))
-    train([run / "photos"], tmp_path / "run.pt", task="denoiser", steps=2, device="cpu")
+    monkeypatch.setattr(DENOISER.task, "draws", (Draw(64, 1),))
+    monkeypatch.setattr(DENOISER.task, "calibration", Draw(32, 1))
+    train([run / "photos"], tmp_path / "run", DENOISER, steps=2, device="cpu")
     with pytest.raises(ModelError, match="denoiser"):
-        train([run / "photos"], tmp_path / "run.pt", steps=3, device="cpu")
+        train([run / "photos"], tmp_path / "run", PHOTO, steps=3, device="cpu")
     path = tmp_path / "denoiser.safetensors"
-    export(tmp_path / "run.pt", path, calibration=run / "photos", validation=run / "photos")
+    export(tmp_path / "run", path, calibration=[run / "photos"], validation=run / "photos")
     card, _ = told(path)
-    assert card["task"] == "denoiser"
+    assert card["recipe"] == "denoiser"
     assert "dB" in card["validation"]
 
     shown = torch.from_numpy(pixels(20, 31))
@@ -251,21 +235,21 @@ def test_the_denoiser_is_trained_and_exported_alike(run, tmp_path, monkeypatch):
 
 
 def test_validation_leaves_a_curve(run, tmp_path, capsys):
-    class Measured(type(TASKS["denoiser"])):
-        draws = (Draw(16, 4),)
+    task = DENOISER.task
 
+    class Measured(type(task)):
         def validate(self, net, images):
             return Figures("dB gained", len(images) - 0.5, {"3": 1.0, "2": 2.0})
 
+    measured = Measured(task.config, task.process, (Draw(16, 4),), Draw(16, 4))
     for steps in (1, 2):
         train(
             [run / "photos"],
-            tmp_path / "run.pt",
-            task="measured",
+            tmp_path / "run",
+            replace(DENOISER, task=measured),
             steps=steps,
             validation=run / "photos",
             device="cpu",
-            tasks={"measured": Measured()},
         )
     with (tmp_path / "run.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
@@ -282,12 +266,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
     for name, content in (("garbage", b"garbage" * 9), ("empty", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError):
-            export(tmp_path / name, tmp_path / "out", calibration=run / "photos")
+            export(tmp_path / name, tmp_path / "out", calibration=[run / "photos"])
     torch.save({"ema": {}}, tmp_path / "other")
     with pytest.raises(ModelError):
-        export(tmp_path / "other", tmp_path / "out", calibration=run / "photos")
+        export(tmp_path / "other", tmp_path / "out", calibration=[run / "photos"])
     with pytest.raises(ModelError):
-        export(tmp_path / "missing", tmp_path / "out", calibration=run / "photos")
+        export(tmp_path / "missing", tmp_path / "out", calibration=[run / "photos"])
     assert not (tmp_path / "out").exists()
 
 
@@ -305,22 +289,21 @@ def test_on_the_cpu_no_step_is_recorded():
 
 
 def test_training_needs_one_budget_and_large_pictures(tmp_path):
-    for budget in ({}, {"steps": 1, "minutes": 1.0}):
-        with pytest.raises(ValueError, match="either"):
-            train([tmp_path], tmp_path / "run.pt", **budget)
+    with pytest.raises(ValueError, match="either"):
+        train([tmp_path], tmp_path / "run", PHOTO, steps=1, minutes=1.0)
     with pytest.raises(ImageError, match="no pictures"):
-        train([tmp_path], tmp_path / "run.pt", steps=1)
+        train([tmp_path], tmp_path / "run", PHOTO, steps=1)
     Image.new("RGB", (600, 511)).save(tmp_path / "small.png")
     with pytest.raises(ImageError, match="512"):
-        train([tmp_path], tmp_path / "run.pt", steps=1)
-    assert not (tmp_path / "run.pt").exists()
+        train([tmp_path], tmp_path / "run", PHOTO, steps=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_pictures_are_loaded_in_the_order_of_their_names(tmp_path):
     (tmp_path / "sub").mkdir()
     for value, name in ((1, "sub/b.png"), (2, "a.webp"), (3, "z.PNG"), (4, "ignored.txt")):
         Image.new("RGB", (3, 2), (value, 0, 9)).save(tmp_path / name, "PNG")
-    images = load_images([tmp_path])
+    images = load(find([tmp_path]))
     assert [int(image[0, 0, 0]) for image in images] == [2, 1, 3]
     assert images[0].shape == (3, 2, 3)
     assert (images[0][2] == 9).all()
@@ -343,7 +326,7 @@ def test_a_packed_set_is_small_and_lossless_and_says_where_its_pictures_are_from
     for picture in packed:
         assert picture.folder in {"set/one", "set/two"}
         assert np.array_equal(picture.read(), there[picture.name.replace("webp", "png")])
-    assert len(load_images([tmp_path / "some.zip", tmp_path / "set"])) == 12
+    assert len(load(find([tmp_path / "some.zip", tmp_path / "set"]))) == 12
 
     pack([tmp_path / "set"], tmp_path / "again.zip", mib)
     pack([tmp_path / "set"], tmp_path / "other.zip", mib, seed=1)
@@ -355,7 +338,7 @@ def test_of_a_very_large_picture_a_crop_is_packed(tmp_path):
     rows, columns = np.mgrid[:1100, :1030] % 256
     Image.fromarray(np.stack((rows, columns, rows), -1).astype(np.uint8)).save(tmp_path / "a.png")
     pack([tmp_path], tmp_path / "set.zip", 1.0)
-    (crop,) = load_images([tmp_path / "set.zip"])
+    (crop,) = load(find([tmp_path / "set.zip"]))
     assert crop.shape == (3, 1024, 1024)
     top, left = int(crop[0, 0, 0]), int(crop[1, 0, 0])
     assert torch.equal(crop[0, :, 0].long(), (torch.arange(1024) + top) % 256)
@@ -588,9 +571,14 @@ def test_the_optimiser_leaves_alone_what_has_no_gradient_and_resumes():
         return net, optimiser
 
     data = torch.randn(4, 2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    on_cuda = run(data[:2])[1].state_dict()
+    for group in on_cuda["adamw"]["param_groups"]:
+        group["capturable"] = True  # as a GPU saves it
     (start, _), (whole, _), (half, optimiser) = run([]), run(data), run(data[:2])
-    resumed, _ = run(data[2:], (half.state_dict(), optimiser.state_dict()))
-    assert same_weights(resumed.state_dict(), whole.state_dict())
+    for state in (optimiser.state_dict(), on_cuda):
+        resumed, again = run(data[2:], (half.state_dict(), state))
+        assert same_weights(resumed.state_dict(), whole.state_dict())
+        assert again.state_dict()["adamw"]["param_groups"][0]["capturable"] is False
     assert not same_weights(whole[0].state_dict(), start[0].state_dict())
     assert same_weights(whole[1].state_dict(), start[1].state_dict())
 
@@ -616,28 +604,28 @@ def test_a_network_with_other_blocks_starts_from_a_model():
 
 
 def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):
-    task = TASKS["thumbnails"]
+    task = THUMBNAIL.task
     monkeypatch.setattr(task, "draws", [replace(task.draws[0], batch=4)])
     monkeypatch.setattr(task, "calibration", replace(task.calibration, batch=4))
     (tmp_path / "mosaics").mkdir()
     mosaic = Image.fromarray(pixels(128, 160).transpose(1, 2, 0))
     mosaic.save(tmp_path / "mosaics" / "0.png")
-    train([tmp_path / "mosaics"], tmp_path / "run.pt", task="thumbnails", steps=1, device="cpu")
+    train([tmp_path / "mosaics"], tmp_path / "run", THUMBNAIL, steps=1, device="cpu")
     out = tmp_path / "model.safetensors"
     export(
-        tmp_path / "run.pt",
+        tmp_path / "run",
         out,
-        calibration=tmp_path / "mosaics",
+        calibration=[tmp_path / "mosaics"],
         validation=tmp_path / "mosaics",
     )
     card, _ = told(out)
-    assert card["task"] == "thumbnails"
+    assert card["recipe"] == "thumbnail"
     image = mosaic.crop((0, 0, 32, 32))
     data = diffcodec.encode(image, model=out)
     assert diffcodec.decode(data, model=out).tobytes() == image.tobytes()
     # The first 16 of its tiles, four by four, are what validation measures.
     net = task.network()
-    net.load_state_dict(load_checkpoint(tmp_path / "run.pt")["ema"])
+    net.load_state_dict(checkpoints.load(tmp_path / "run")["ema"])
     tiles = [pixels(128, 160)[:, r : r + 32, c : c + 32] for r in RANGE for c in RANGE]
     pyramid, bits = task.process.pyramid(32, 32), 0.0
     values = pyramid.analyse(torch.from_numpy(np.stack(tiles)))
@@ -688,15 +676,15 @@ def test_the_odds_of_blocks_are_counted():
 
 
 def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):
-    config = replace(TASKS["codec"].config, network=tiny.CONFIG.network)
-    monkeypatch.setattr(TASKS["codec"], "config", config)
+    config = replace(PHOTO.task.config, network=tiny.CONFIG.network)
+    monkeypatch.setattr(PHOTO.task, "config", config)
     file = tiny.model_file(config)
     file.card["data"] = {"others": "CC0"}
     file.card["runs"] = [{"data": "others", "steps": 7}]
     file.write(tmp_path / "model")
-    checkpoint = tmp_path / "run.pt"
-    train([run / "photos"], checkpoint, steps=1, device="cpu", start=tmp_path / "model")
-    state = load_checkpoint(checkpoint)
+    checkpoint = tmp_path / "run"
+    train([run / "photos"], checkpoint, PHOTO, steps=1, device="cpu", start=tmp_path / "model")
+    state = checkpoints.load(checkpoint)
     start = tiny.network(config)
     restore(start, file.tensors, models.output_units)
     largest = max(
@@ -706,12 +694,12 @@ def test_training_starts_from_a_model_file(run, tmp_path, monkeypatch):
     assert 0 < largest < 0.01  # one step away from the model
     assert [part["steps"] for part in state["runs"]] == [7, 1]
     assert state["data"] == {"others": "CC0", "photos": "licence unknown"}
-    assert state["rate"] == loop.STARTED_RATE * TASKS["codec"].rate
+    assert state["rate"] == STARTED_RATE * PHOTO.rate
 
-    train([run / "photos"], checkpoint, steps=2, device="cpu")  # goes on without the model
-    assert [part["steps"] for part in load_checkpoint(checkpoint)["runs"]] == [7, 2]
+    train([run / "photos"], checkpoint, PHOTO, steps=2, device="cpu")  # goes on without the model
+    assert [part["steps"] for part in checkpoints.load(checkpoint)["runs"]] == [7, 2]
     with pytest.raises(ModelError, match="another shape"):
-        train([run / "photos"], tmp_path / "x.pt", steps=1, device="cpu", start=files.PHOTO)
+        train([run / "photos"], tmp_path / "x.pt", PHOTO, steps=1, device="cpu", start=files.PHOTO)
 
 
 def test_training_runs_without_the_entropy_coder():
@@ -734,14 +722,67 @@ def test_nothing_that_decodes_knows_of_training():
         assert known is None, path
 
 
-def test_the_card_names_every_folder_with_its_pictures(tmp_path):
-    root = tmp_path / "photos"
-    for folder in ("a", "b/c", "empty"):
-        (root / folder).mkdir(parents=True)
-    for place in ("a/1.png", "a/2.png", "b/c/3.png"):
-        Image.new("RGB", (2, 2)).save(root / place)
-    run = loop.Run("denoiser", TASKS["denoiser"], torch.device("cpu"))
+def test_the_card_names_every_folder_with_its_licence(tmp_path):
+    run = Run(DENOISER, torch.device("cpu"))
     run.data = {"photos/a": "CC0"}
-    run.note([root])
-    assert run.data == {"photos/a": "CC0", "photos/b/c": "licence unknown"}
-    assert [own["data"] for own in run.runs] == ["photos/a, photos/b/c"]
+    run.note({"photos/cid22", "photos/a", "mine"})
+    assert run.data == {
+        "photos/a": "CC0",
+        "photos/cid22": "CID22, CC BY-SA 4.0",
+        "mine": "licence unknown",
+    }
+    assert [own["data"] for own in run.runs] == ["mine, photos/a, photos/cid22"]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Places with a picture each, of recipes and others."""
+    for place in ("data/photos/cid22/x/1", "data/photos/clic/2", "data/kodak/3", "mine/4"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / f"{place}.png")
+    for mosaic in ("train_03", "train_24", "test_0"):
+        (tmp_path / "data/cifar10").mkdir(exist_ok=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / f"data/cifar10/{mosaic}.png")
+    return tmp_path
+
+
+def test_a_recipe_takes_its_folders_and_all_of_a_source_that_has_none(folders):
+    def chosen(*sources, recipe=PHOTO):
+        found = choose([folders / source for source in sources], recipe.data)
+        return {one.picture.name: one.folder for one in found}
+
+    ours = {
+        "data/photos/cid22/x/1.png": "photos/cid22",
+        "data/photos/clic/2.png": "photos/clic",
+    }
+    assert chosen("data") == ours
+    assert chosen("data", "mine") == ours | {"mine/4.png": "mine"}
+    assert chosen("data/kodak") == {"kodak/3.png": "kodak"}
+    assert list(chosen("data", recipe=THUMBNAIL)) == ["data/cifar10/train_03.png"]
+    pack([folders / "data"], folders / "set.zip", 1.0)
+    assert set(chosen("set.zip").values()) == {"photos/cid22", "photos/clic"}
+
+
+def test_folders_have_their_shares_of_the_crops_however_large_they_are():
+    images = [numbered(i, *size) for i, size in enumerate([(20, 20), (20, 30), (10, 10), (25, 40)])]
+    names = ["a", "a", "b", None]
+    counted = weights(images, names, {"a": 0.3, "b": 0.2, "missing": 0.5})
+    crops = Crops(images, Draw(8, 4000), counted).draw(torch.Generator().manual_seed(0))
+    drawn = torch.bincount(crops[:, 0, 0, 0].long(), minlength=4) / 4000
+    # What has no name has as many as its pixels are of all: 1000 of 2100.
+    assert float(drawn[3]) == pytest.approx(10 / 21, abs=0.02)
+    assert drawn[:3].tolist() == pytest.approx(
+        [11 / 21 * share for share in (0.6 * 0.4, 0.6 * 0.6, 0.4)], abs=0.02
+    )
+    assert weights(images, [None] * 4, {"a": 1.0}) == [1.0] * 4
+
+
+def test_recipes_are_complete_and_their_pictures_have_licences():
+    assert tuple(RECIPES) == command_line.RECIPES
+    for name, recipe in RECIPES.items():
+        assert name == recipe.name
+        assert sum(recipe.data.values()) == pytest.approx(1)
+        assert set(recipe.calibration) <= set(recipe.data)
+        assert all(licence(folder) != "licence unknown" for folder in recipe.data)
+        assert recipe.minutes > 0
+    assert licence("photos/mine") == licence("drawings") == "licence unknown"

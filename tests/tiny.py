@@ -9,19 +9,21 @@ from torch import Tensor
 from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
-from diffcodec.exact.networks import Expert, StepShape
+from diffcodec.exact.networks import DenoiserShape, Expert, StepShape
 from diffcodec.quantized import model
 from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.denoising import Config as DenoiserConfig
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import LOW, RUNGS, TOP_RUNG
 from diffcodec.quantized.significance import CONTEXTS
 from diffcodec.quantized.state import State
 from diffcodec.training import recipes
+from diffcodec.training.data import Draw
 from diffcodec.training.integers import quantise
 from diffcodec.training.networks import Experts, FilmConv
 from diffcodec.training.objective import step_bits
-from diffcodec.training.tasks import ALL_LEVELS, trained_rungs
+from diffcodec.training.tasks import ALL_LEVELS, Denoiser, trained_rungs
 
 
 def shape(*blocks: tuple[int, int], width: int = 8) -> StepShape:
@@ -35,6 +37,18 @@ def shape(*blocks: tuple[int, int], width: int = 8) -> StepShape:
 CONFIG = model.Config(
     shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, side=0
 )
+
+TASK = Denoiser(
+    DenoiserConfig(DenoiserShape(rungs=11, levels=6, width=8, blocks=1), significand=8),
+    recipes.PHOTO_PROCESS,
+    draws=(Draw(32, 2),),
+    calibration=Draw(32, 2),
+)
+
+RECIPE = recipes.Recipe(
+    "tiny", TASK, {"photos": 1.0}, calibration=("photos",), rate=1e-3, minutes=1.0
+)
+"""What trains in no time."""
 
 
 def pixels(height: int, width: int, seed: int = 0) -> Tensor:

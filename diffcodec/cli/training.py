@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from diffcodec.cli.common import at_most_one, positive, refuse_inputs
-
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
+from diffcodec.cli.common import at_most_one, positive
 
 DATA = click.Path(exists=True, path_type=Path)
+
+RECIPES = ("photo", "thumbnail", "denoiser", "gaussian-32", "gaussian-64")
+"""As `training.RECIPES`, which takes long to import."""
 
 
 @click.command()
@@ -29,57 +29,84 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
 
 @click.command()
 @click.argument("data", type=DATA, nargs=-1, required=True)
-@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--task",
-    type=click.Choice(["codec", "thumbnails", "denoiser", "gaussian-32", "gaussian-64"]),
-    default="codec",
+    "--recipe",
+    type=click.Choice(RECIPES),
+    default=RECIPES[0],
     show_default=True,
-    help="The codec's conditionals, the same for very small pictures (from mosaics of 32x32), the "
+    help="The model of photographs, that of very small pictures (from mosaics of 32x32), the "
     "denoiser that prefixes are shown through, or the Gaussian process of pictures of 32x32 (in "
     "mosaics) or of crops of 64x64.",
 )
-@click.option("--minutes", type=float, callback=positive, help="Stop after so many minutes.")
+@click.option(
+    "--minutes", type=float, callback=positive, help="Stop after so many minutes.  [the recipe's]"
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after so many steps.")
-@click.option("--validation", type=FOLDER, help="Pictures to measure on, now and then.")
+@click.option("--validation", type=DATA, help="Pictures to measure on, now and then.")
 @click.option(
     "--start",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The model file whose weights a new CHECKPOINT starts from.  [random weights]",
 )
 @click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="So many processes on the CPU, each on crops of its own, with averaged weights.",
+)
 def train(
     data: tuple[Path, ...],
     checkpoint: Path,
-    task: str,
+    recipe: str,
     minutes: float | None,
     steps: int | None,
     validation: Path | None,
     start: Path | None,
     device: str | None,
+    processes: int,
 ) -> None:
     """Train a network on the pictures in DATA.
 
-    DATA are folders and what `pack` wrote. It resumes if CHECKPOINT exists.
+    DATA are folders and what `pack` wrote. Of each, the recipe's folders are taken, or all pictures
+    if it has none of these. Training resumes if CHECKPOINT, a folder of files of at most 16 MiB,
+    exists.
     """
     budget = at_most_one(minutes=minutes, steps=steps)
-    if minutes is None and steps is None:
-        raise click.UsageError("give --minutes or --steps")
     from diffcodec import training
 
     training.train(
-        data, checkpoint, task=task, **budget, validation=validation, start=start, device=device
+        data,
+        checkpoint,
+        training.RECIPES[recipe],
+        **budget,
+        validation=validation,
+        start=start,
+        device=device,
+        processes=processes,
     )
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--calibration", type=FOLDER, required=True, help="Pictures that set the ranges.")
-@click.option("--validation", type=FOLDER, help="Pictures to measure on.")
-def export(checkpoint: Path, out: Path, calibration: Path, validation: Path | None) -> None:
-    """Turn CHECKPOINT into the model file OUT, exact integers."""
-    refuse_inputs(str(out), str(checkpoint))
+@click.option(
+    "--calibration",
+    type=DATA,
+    multiple=True,
+    required=True,
+    help="Pictures that set the ranges (may be repeated).",
+)
+@click.option("--validation", type=DATA, help="Pictures to measure on.")
+def export(
+    checkpoint: Path, out: Path, calibration: tuple[Path, ...], validation: Path | None
+) -> None:
+    """Turn CHECKPOINT into the model file OUT, exact integers.
+
+    Of the pictures that set the ranges, the recipe's folders are taken, or all if there are none.
+    """
     from diffcodec import training
 
     training.export(checkpoint, out, calibration=calibration, validation=validation)

@@ -1,6 +1,6 @@
 """Random crops of pictures, some of them degraded as pictures often are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,15 +50,29 @@ class Draw:
 
 
 class Crops:
-    """Random square crops, flipped and transposed; images are drawn in proportion to area."""
+    """Random square crops, flipped and transposed.
 
-    def __init__(self, images: list[Tensor], how: Draw) -> None:
-        """Use the images that are large enough; raises ImageError if there are none."""
+    Args:
+        images: uint8 [3, H, W]; those that are large enough are used.
+        how: what is drawn.
+        weights: what a pixel of each image counts when one is drawn; by default all alike.
+
+    Raises ImageError if no image is large enough.
+    """
+
+    def __init__(
+        self, images: Sequence[Tensor], how: Draw, weights: Sequence[float] | None = None
+    ) -> None:
         self.how = how
-        self.images = [image for image in images if min(image.shape[1:]) >= how.size]
-        if not self.images:
+        used = [
+            (image, weight * image[0].numel())
+            for image, weight in zip(images, weights or [1.0] * len(images), strict=True)
+            if min(image.shape[1:]) >= how.size
+        ]
+        if not used:
             raise ImageError(f"Training needs pictures of at least {how.size} x {how.size} pixels.")
-        self.odds = torch.tensor([float(image[0].numel()) for image in self.images])
+        self.images = [image for image, _ in used]
+        self.odds = torch.tensor([odds for _, odds in used])
         self.drawings = drawings(DRAWINGS) if how.drawn else []
 
     def draw(self, generator: torch.Generator) -> Tensor:

@@ -20,7 +20,11 @@ from diffcodec.absorbing.model import Learnt, Model, build, to_file, untrained
 from diffcodec.absorbing.state import State
 from diffcodec.absorbing.step import walk
 from diffcodec.entropy import RangeEncoder
-from diffcodec.training.sources import Found, find
+from diffcodec.training.folders import choose, licence
+from diffcodec.training.sources import Found
+
+FOLDER = "data/drawings"
+"""The pictures of record; of sources without these, all are taken."""
 
 OBSERVATIONS = 6
 """What a probability counts at the start of a picture at most: a picture is unlike the others."""
@@ -44,7 +48,8 @@ def learn(data: Sequence[Path], out: Path, *, without: Collection[str] = (), see
 
     Raises ImageError if there are none.
     """
-    start, found = time.monotonic(), find(data)
+    start, chosen = time.monotonic(), choose(data, [FOLDER])
+    found = [one.picture for one in chosen]
     held_out = [one for one in found if PurePosixPath(one.name).name in without]
     pictures = [one for one in found if one not in held_out]
     random.Random(seed).shuffle(pictures)
@@ -59,17 +64,16 @@ def learn(data: Sequence[Path], out: Path, *, without: Collection[str] = (), see
         state.learnt = learnt
         _coded_bytes(model, state)
         used += 1
-    folders = ", ".join(sorted({picture.folder for picture in found}))
+    folders = sorted({one.folder for one in chosen})
     minutes = round((time.monotonic() - start) / 60, 1)
-    own = {"data": folders, "device": "cpu", "steps": used, "minutes": minutes}
+    own = {"data": ", ".join(folders), "device": "cpu", "steps": used, "minutes": minutes}
     file = to_file(_forgetful(learnt), {})
     final = build(file)
     total = sum(
         _coded_bytes(final, _state(final, one)) for one in tqdm(held_out, "measuring", disable=None)
     )
     card = {
-        "task": "drawings",
-        "data": dict.fromkeys(folders.split(", "), "licence unknown"),
+        "data": {folder: licence(folder) for folder in folders},
         "runs": [{**own, "diffcodec": __version__}],
         "recipe": "diffcodec.training.drawings, one pass",
         "calibration": "none",

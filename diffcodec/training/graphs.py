@@ -8,7 +8,7 @@ from torch import Tensor
 
 Kind = TypeVar("Kind", bound=Hashable)
 
-_EAGER = 3
+EAGER = 3
 """Calls that run as they are before one is recorded: they make buffers and choose algorithms."""
 
 
@@ -43,7 +43,7 @@ class Replayed(Generic[Kind]):
         if not self._records:
             return self._function(kind, given)
         calls = self._calls[kind] = self._calls.get(kind, 0) + 1
-        if calls <= _EAGER:
+        if calls <= EAGER:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
                 result = self._function(kind, given)

@@ -1,277 +1,187 @@
-"""The training loop: the same for all networks."""
+"""The training loop: the same for all recipes."""
 
 import math
 import os
-import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
-from diffcodec import __version__
-from diffcodec.errors import ModelError
-from diffcodec.exact import backends, files
-from diffcodec.training.curves import record
-from diffcodec.training.data import Crops, batches
+from diffcodec.training import checkpoints
+from diffcodec.training.budget import Budget
+from diffcodec.training.data import Crops, Draw, batches
+from diffcodec.training.folders import choose, weights
 from diffcodec.training.graphs import Replayed
-from diffcodec.training.optimiser import Optimiser
-from diffcodec.training.sources import find, load_images
-from diffcodec.training.tasks import TASKS, Task
-
-WARM_UP = 200
-"""Steps in which the learning rate rises; no share of the time, as a GPU's first steps are slow."""
-
-STARTED_RATE = 0.5
-"""The learning rate of a network that starts from a model, against that of one from scratch."""
+from diffcodec.training.processes import Team, team
+from diffcodec.training.progress import Progress
+from diffcodec.training.recipes import Recipe
+from diffcodec.training.run import Kind, Run
+from diffcodec.training.sources import find, load
+from diffcodec.training.tasks import Task
 
 GPU_BATCHES = 4
 """How many batches a GPU takes at once; the learning rate is twice as high then."""
 
-EMA_DECAY, EMA_STEPS = 0.98, 10
-"""What an update of the moving average of weights leaves of the old one; steps between updates."""
+GPU_PAUSE, TEAM_PAUSE = 50, 5
+"""Steps from one pause to the next, where a GPU is waited for, or processes meet."""
 
-Kind = tuple[int, tuple[int, ...]]
-"""Which draw a batch is of, and what was chosen for it."""
-
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 45.0
 VALIDATION_SECONDS = 900.0
 
 
 def train(
     data: Sequence[Path],
     checkpoint: Path,
+    recipe: Recipe,
     *,
-    task: str = "codec",
     minutes: float | None = None,
     steps: int | None = None,
     validation: Path | None = None,
     device: str | None = None,
     start: Path | None = None,
-    tasks: Mapping[str, Task[Any]] = TASKS,
+    processes: int = 1,
 ) -> None:
     """Train a network on pictures and keep a checkpoint.
 
-    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps,
-    exactly one of them. The checkpoint is written aside and renamed.
+    The learning rate follows a cosine over the budget: wall-clock minutes or optimiser steps, or
+    the recipe's minutes if neither is given. A run that diverges goes back to its checkpoint and
+    on with a lower rate, three times at most.
 
     Args:
-        data: folders of pictures, and packed files of them (`sources.pack`).
-        checkpoint: if it exists, training goes on where it stopped, and the budget counts what it
-            has already spent.
-        task: one of `tasks`.
+        data: folders of pictures, and packed files of them (`sources.pack`). Of each, the recipe's
+            folders are taken, or all if it has none of these.
+        checkpoint: a folder (`checkpoints`). If it exists, training goes on where it stopped, and
+            the budget counts what it has already spent.
+        recipe: what is trained, and how.
         minutes, steps: the budget.
-        validation: a folder of pictures to measure on, now and then; what is found stands beside
-            the checkpoint as CSV, and as a picture if there is matplotlib.
+        validation: a folder or a packed file of pictures to measure on, now and then; what is
+            found stands beside the checkpoint as CSV, and as a picture if there is matplotlib.
         device: as torch names it; a GPU if there is one.
         start: the model file whose weights a new checkpoint starts from; else they are random.
-        tasks: what can be trained.
+        processes: how many train together on a CPU, with averaged weights.
 
-    Raises ImageError if there are no pictures of 512 x 512 pixels or more, ModelError if
+    Raises ImageError if there are no pictures as large as the recipe's crops, ModelError if
     the checkpoint or the model to start from is of another network, or if the training diverges:
     the checkpoint is then as it was before.
     """
-    if (minutes is None) == (steps is None):
+    if minutes is not None and steps is not None:
         raise ValueError("give either minutes or steps")
-    aim = tasks[task]
+    budget = Budget(minutes or (None if steps else recipe.minutes), steps)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    times = GPU_BATCHES if place.type == "cuda" else 1
-    images = load_images(data)
-    draws = [replace(draw, batch=times * draw.batch) for draw in aim.draws]
-    crops = [Crops(images, draw) for draw in draws]
-    held_out = [image.to(place) for image in load_images([validation])] if validation else []
-    run = Run(task, aim, place)
-    if checkpoint.exists():
+    if processes > 1 and place.type != "cpu":
+        raise ValueError("several processes train on a CPU only")
+    work = data, checkpoint, recipe, budget, validation, place, start
+    with team(processes, _train, *work) as own:
+        _train(own, *work)
+
+
+def draws_on(device: torch.device, task: Task[Any]) -> list[Draw]:
+    """The crops of a task, in batches that are large enough for a device."""
+    return [replace(draw, batch=_batches(device) * draw.batch) for draw in task.draws]
+
+
+def order(draws: Sequence[Draw]) -> list[int]:
+    """The numbers of the draws as often as they are taken, until all begin again."""
+    return [
+        number
+        for turn in range(math.lcm(*(draw.every for draw in draws)))
+        for number, draw in enumerate(draws)
+        if turn % draw.every == 0
+    ]
+
+
+def _batches(device: torch.device) -> int:
+    return GPU_BATCHES if device.type == "cuda" else 1
+
+
+def _train(
+    own: Team,
+    data: Sequence[Path],
+    checkpoint: Path,
+    recipe: Recipe,
+    budget: Budget,
+    validation: Path | None,
+    place: torch.device,
+    start: Path | None,
+) -> None:
+    """What each process of a team does; the first one keeps the checkpoint, and says something."""
+    first, cuda = own.rank == 0, place.type == "cuda"
+    chosen = choose(data, recipe.data)
+    folders = {one.folder for one in chosen}
+    images = load([picture for picture, _ in chosen])
+    counted = weights(images, [name for _, name in chosen], recipe.data)
+    crops = [Crops(images, draw, counted) for draw in draws_on(place, recipe.task)]
+    held_out = load(find([validation])) if validation and first else []
+    held_out = [image.to(place) for image in held_out]
+
+    run = Run(recipe, place)
+    there = own.any(checkpoints.exists(checkpoint))
+    if there:
         run.load(checkpoint)
     elif start is not None:
         run.start(start)
-    run.note(data)
-    spent = run.seconds
-    workers = max(1, ((os.cpu_count() or 1) - 2) // len(crops)) if place.type == "cuda" else 0
-    sources = [batches(own, 1000 * run.steps, workers) for own in crops]
-    order = cycle(_order([draw.every for draw in draws]))
-    fast = place.type == "cuda" or backends.operands(place, torch.bfloat16) is torch.bfloat16
+    run.note(folders, own.size)
+    if first and not there:
+        run.save(checkpoint)  # there is always something to go back to
+    seed = 1000 * (run.steps * own.size + own.rank)  # each process that makes crops takes one
+    workers = max(1, ((os.cpu_count() or 1) - 2) // len(crops)) if cuda else 0
+    sources = [batches(one, seed, workers) for one in crops]
+    run.noise.manual_seed(seed)
+    turns = cycle(order([one.how for one in crops]))
+    replayed: Replayed[Kind] = Replayed(run.step, place, run.noise)
+    progress = Progress() if first else None
+    pause = GPU_PAUSE if cuda else TEAM_PAUSE if own.size > 1 else 1
+    begun = last = saved = validated = time.monotonic()
+    waited, taken = 0.0, 0
 
-    def step(kind: Kind, batch: Tensor) -> Tensor:
-        # Pixels would lose bits in low precision.
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=True),
-            torch.autocast(place.type, torch.bfloat16, enabled=fast),
-        ):
-            loss = aim.loss(run.net, *kind, batch, run.noise)
-        run.update(loss)
-        return loss.detach()
-
-    replayed: Replayed[Kind] = Replayed(step, place, run.noise)
-    bar = tqdm(total=1.0, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", disable=None)
-    last = saved = validated = time.monotonic()
-    waited = 0.0
-    while (done := run.seconds / (60 * minutes) if minutes else run.steps / (steps or 1)) < 1:
-        warm = min(1, (run.steps + 1) / WARM_UP)
-        rate = run.rate * times**0.5 * warm * (1 + math.cos(math.pi * done)) / 2
-        run.optimiser.set_rate(rate)
-        draw = next(order)
-        asked = time.monotonic()
-        batch = next(sources[draw]).to(place, non_blocking=True)
-        waited += time.monotonic() - asked
-        run.count(replayed((draw, aim.choose(draw, run.generator)), batch))
-        now = time.monotonic()
-        run.spend(now - last)
-        last = now
-        bar.n = min(1.0, done)
-        if run.steps % 50 == 0:
-            loss, share = float(run.average), waited / max(run.seconds - spent, 1e-9)
-            bar.set_postfix_str(f"step {run.steps}, loss {loss:.4f}, {share:.0%} for crops")
+    while budget.done(run.steps, run.seconds) < 1:
+        for _ in budget.upcoming(run.steps, pause):
+            factor = _batches(place) ** 0.5 * budget.factor(run.steps, run.seconds)
+            run.optimiser.set_rate(run.rate * factor)
+            draw = next(turns)
+            asked = time.monotonic()
+            batch = next(sources[draw]).to(place, non_blocking=True)
+            waited += time.monotonic() - asked
+            loss = replayed((draw, recipe.task.choose(draw, run.generator)), batch)
+            now = time.monotonic()
+            run.count(loss, now - last)
+            last = now
+            taken += len(batch)
+        own.average(run.net)
+        run.seconds = own.agree(run.seconds)
+        if own.any(run.diverges()):
+            lost = run.go_back(checkpoint)
+            run.note(folders, own.size)
+            run.spend(lost)
+            # What was recorded is on the optimiser's old tensors.
+            replayed = Replayed(run.step, place, run.noise)
+            if progress:
+                progress.say(
+                    f"The loss diverges: back to step {run.steps}, at a third of the learning rate."
+                )
+            continue
+        if progress is None:
+            continue
+        now, done = time.monotonic(), budget.done(run.steps, run.seconds)
+        if progress.due or done >= 1:
+            took = max(now - begun, 1e-9)
+            progress.show(
+                done,
+                f"step {run.steps}, loss {float(run.average):.4f}, {run.seconds:.0f} s, "
+                f"{own.size * taken / took:.3g} crops/s, {waited / took:.0%} of it for crops",
+            )
         if now - saved > CHECKPOINT_SECONDS:
             run.save(checkpoint)
             saved = now
         if held_out and now - validated > VALIDATION_SECONDS:
-            bar.write(run.validation(held_out, checkpoint.with_suffix(".csv")))
+            progress.say(run.validation(held_out, checkpoint.with_suffix(".csv")))
             validated = last = time.monotonic()
-    bar.close()
-    run.save(checkpoint)
-    if held_out:
-        tqdm.write(run.validation(held_out, checkpoint.with_suffix(".csv")))
-
-
-def _order(every: list[int]) -> list[int]:
-    """The numbers of the draws as often as they are taken, until all begin again."""
-    return [
-        number
-        for turn in range(math.lcm(*every))
-        for number, own in enumerate(every)
-        if turn % own == 0
-    ]
-
-
-class Run:
-    """The state of a training run.
-
-    That is the network, its moving average, the optimiser, random numbers, and what the model
-    card will tell: licences of the folders of pictures, and the runs on them.
-    """
-
-    def __init__(self, name: str, task: Task[Any], device: torch.device) -> None:
-        self.name, self.task, self.device = name, task, device
-        self.generator = torch.Generator().manual_seed(0)
-        self.noise = torch.Generator(device).manual_seed(0)
-        torch.manual_seed(0)
-        net = task.network()
-        self.net = net.to(device, memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.net, multi_avg_fn=_average)
-        self.optimiser = Optimiser(self.net, task.rate)
-        self.rate = task.rate
-        self.data: dict[str, str] = {}
-        self.runs: list[dict[str, Any]] = []
-        self.steps, self.seconds, self.average = 0, 0.0, torch.zeros(())
-
-    def note(self, data: Sequence[Path]) -> None:
-        """Tell the model card what follows: on which folders, and on which kind of device."""
-        found = {picture.folder for picture in find(data)}
-        for folder in sorted(found):
-            self.data.setdefault(folder, "licence unknown")
-        place = self.device.type
-        if place == "cuda":
-            place = torch.cuda.get_device_name(self.device)
-        own = {"data": ", ".join(sorted(found)), "device": place, "diffcodec": __version__}
-        if not self.runs or not own.items() <= self.runs[-1].items():
-            self.runs.append({**own, "steps": 0, "minutes": 0.0})
-
-    def spend(self, seconds: float) -> None:
-        """Count one step."""
-        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
-        self.runs[-1]["steps"] += 1
-        self.runs[-1]["minutes"] = round(self.runs[-1]["minutes"] + seconds / 60, 6)
-
-    def update(self, loss: Tensor) -> None:
-        """One optimiser step."""
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimiser.step()
-
-    def count(self, loss: Tensor) -> None:
-        """Update the moving averages of the loss and of the weights after a step."""
-        self.average = loss if self.steps == 0 else self.average.lerp(loss, 0.01)
-        if self.steps % EMA_STEPS == 0:
-            self.ema.update_parameters(self.net)
-
-    @torch.no_grad()
-    def validation(self, images: list[Tensor], curve: Path) -> str:
-        """One line on how the averaged weights do on held-out pictures, also kept as CSV."""
-        figures = self.task.validate(self.ema.module, images)
-        record(curve, self.steps, self.seconds / 60, float(self.average), figures)
-        return f"step {self.steps}: {figures}"
-
-    def save(self, path: Path) -> None:
-        """Write everything that resuming needs; raises ModelError if that is not finite."""
-        if not self.average.isfinite():
-            raise ModelError("The training has diverged: the loss is no finite number any more.")
-        state: dict[str, Any] = {
-            "task": self.name,
-            "net": self.net.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "averaged": int(self.ema.n_averaged),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "average": self.average,
-            "rate": self.rate,
-            "data": self.data,
-            "runs": self.runs,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
-        torch.save(state, aside)
-        aside.replace(path)
-
-    def start(self, path: Path) -> None:
-        """Begin with the weights of a model file; raises ModelError if it is another network."""
-        file = files.parse(files.read(path))
-        with torch.no_grad():
-            net = self.task.network()
-            self.task.restore(net, file)
-            self.net.load_state_dict(net.state_dict())
-            self.ema.module.load_state_dict(net.state_dict())
-        self.rate = STARTED_RATE * self.task.rate
-        self.data, self.runs = file.card.get("data", {}), file.card.get("runs", [])
-
-    def load(self, path: Path) -> None:
-        """Take up a saved run; raises ModelError if it is of another network."""
-        state = load_checkpoint(path)
-        try:
-            if state["task"] != self.name:
-                raise ModelError(f"{path} is a checkpoint of the task {state['task']}.")
-            self.net.load_state_dict(state["net"])
-            self.ema.module.load_state_dict(state["ema"])
-            self.ema.n_averaged.fill_(state["averaged"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.rate, self.data, self.runs = state["rate"], state["data"], state["runs"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise ModelError(f"{path} is a checkpoint of another network.") from error
-        self.generator.set_state(state["generator"].cpu())
-        self.steps, self.seconds = state["steps"], state["seconds"]
-        self.noise.manual_seed(self.steps)
-        self.average = state["average"].to(next(self.net.parameters()).device)
-
-
-@torch.no_grad()
-def _average(means: Any, parameters: Any, count: Tensor | int) -> None:
-    # Early on, a long memory would hold on to the random start.
-    decay = min(EMA_DECAY, (1 + int(count)) / (2 + int(count)))
-    for mean, parameter in zip(means, parameters, strict=True):
-        mean.lerp_(parameter, 1 - decay)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU without running any code in it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path} is no readable checkpoint.") from error
+    if progress:
+        run.save(checkpoint)
+        if held_out:
+            progress.say(run.validation(held_out, checkpoint.with_suffix(".csv")))
+        progress.close()

@@ -82,6 +82,7 @@ class Optimiser:
     def __init__(self, net: nn.Module, rate: float) -> None:
         parameters = list(net.parameters())
         device = parameters[0].device
+        self._capturable = device.type == "cuda"
         self._rate = torch.tensor(rate, device=device)
         self._parts: dict[str, torch.optim.Optimizer] = {
             "muon": Muon([p for p in parameters if p.ndim == 4], self._rate, _KERNEL_DECAY),
@@ -91,7 +92,7 @@ class Optimiser:
                 betas=(0.9, 0.98),
                 weight_decay=_DECAY,
                 fused=True,
-                capturable=device.type == "cuda",
+                capturable=self._capturable,
             ),
         }
 
@@ -110,8 +111,13 @@ class Optimiser:
         return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state; raises KeyError or ValueError if it is of another network."""
+        """Take up a saved state, of any device.
+
+        Raises KeyError or ValueError if it is of another network.
+        """
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
             for group in part.param_groups:
                 group["lr"] = self._rate
+                if "capturable" in group:
+                    group["capturable"] = self._capturable

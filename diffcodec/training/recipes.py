@@ -1,16 +1,46 @@
-"""What is trained: the shapes of the networks, the crops, and what the bits of each count."""
+"""Recipes: all that decides what the weights of record become, in one place.
+
+Shapes of networks, processes, crops and what their bits count, rates, pictures and budgets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from diffcodec.exact.networks import DenoiserShape, Expert, NoiseShape, StepShape
+from diffcodec.quantized import model
+from diffcodec.quantized.denoising import Config as DenoiserConfig
 from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import FINISH, LOW, PHASES, RUNGS
 from diffcodec.training.data import Draw
 from diffcodec.training.denoising import RUNG_ODDS
+from diffcodec.training.noise import Gaussian
 from diffcodec.training.objective import Emphasis
+from diffcodec.training.tasks import Codec, Denoiser, Task
 
-Recipe = tuple[tuple[Draw, Emphasis], ...]
-"""Crops of one size serve the levels at which they have enough positions."""
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are made.
+
+    Attributes:
+        name: what users call it, and checkpoints and model cards.
+        task: the network, its crops and its objective.
+        data: the share of the crops that each folder of pictures has, by its name (`folders`).
+            Those that are not there leave theirs to the others.
+        calibration: the folders whose pictures set the ranges of the exact network's activations.
+        rate: the highest learning rate from random weights.
+        minutes: the budget if no other is given; of two cores of a CPU.
+    """
+
+    name: str
+    task: Task[Any]
+    data: Mapping[str, float]
+    calibration: tuple[str, ...]
+    rate: float
+    minutes: float
 
 
 def _networks(*blocks: tuple[int, int]) -> StepShape:
@@ -37,11 +67,11 @@ PHOTO_NETWORKS = _networks((10, 1), (7, 0), (3, 0))
 
 THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
 
-DENOISER = DenoiserShape(rungs=len(RUNG_ODDS), levels=LOW, width=96, blocks=12)
+DENOISER_NETWORK = DenoiserShape(rungs=len(RUNG_ODDS), levels=LOW, width=96, blocks=12)
 
-GAUSSIAN_32 = NoiseShape(colours=3, outputs=3, widths=(128, 192, 256), blocks=(2, 3, 3))
+GAUSSIAN_32_NETWORK = NoiseShape(colours=3, outputs=3, widths=(128, 192, 256), blocks=(2, 3, 3))
 
-GAUSSIAN_64 = NoiseShape(colours=3, outputs=3, widths=(48, 64, 96), blocks=(1, 2, 2))
+GAUSSIAN_64_NETWORK = NoiseShape(colours=3, outputs=3, widths=(48, 64, 96), blocks=(1, 2, 2))
 
 EARLY_EDGES = {
     **dict.fromkeys(range(2, LOW), (-1, -1, 0, 0, 0, 0, 0, 0, 0)),
@@ -52,15 +82,12 @@ EARLY_EDGES = {
 PHOTO_PROCESS = Process(white(EARLY_EDGES, highest={1: 9, 2: 9}), interpolated=2)
 """Of photographs luma's edges come early, as the eye prefers. Chroma is interpolated at the two
 finest levels, where a wavelet's rounding would be noise of its own. These levels are trained on
-small crops, which have no rung above the ninth (`PICTURES`)."""
+small crops, which have no rung above the ninth (`PHOTO_DRAWS`)."""
 
 THUMBNAIL_PROCESS = Process(white())
 """Thumbnails are for whole files: their error is white, and all colours have wavelets."""
 
-THUMBNAIL = 32
-"""The side of the pictures that the thumbnails' model is trained on."""
-
-PICTURES: Recipe = (
+PHOTO_DRAWS = (
     (
         Draw(
             128,
@@ -108,12 +135,13 @@ PICTURES: Recipe = (
         ),
     ),
 )
-"""For pictures of any size. The weights favour coarse levels and high rungs, that is the prefixes,
-which are a small part of the lossless file."""
+"""For pictures of any size; crops of one size serve the levels at which they have enough positions.
+The weights favour coarse levels and high rungs, that is the prefixes, which are a small part of
+the lossless file."""
 
-THUMBNAILS: Recipe = (
+THUMBNAIL_DRAWS = (
     (
-        Draw(THUMBNAIL, 32, grid=THUMBNAIL),
+        Draw(32, 32, grid=32),
         Emphasis(
             {1: 1.0, 2: 0.33, 3: 0.1, 4: 0.04, 5: 0.02, LOW: 0.01},
             {
@@ -134,3 +162,86 @@ THUMBNAILS: Recipe = (
     ),
 )
 """For very small pictures, of which the lossless file is all that counts."""
+
+SIGNIFICAND = 8
+"""Bits of the exact networks' activations: bfloat16 costs the codec next to nothing."""
+
+PHOTOS = {"photos/cid22": 0.35, "photos/imagenet": 0.3, "photos/clic": 0.15, "photos/free": 0.2}
+"""Photographs in about the shares that their pixels have."""
+
+MOSAICS = {"cifar10/train_[01]*": 1.0}
+"""Pictures of 32 x 32; the mosaic train_24 is held out, to validate on."""
+
+PHOTO = Recipe(
+    "photo",
+    Codec(
+        model.Config(
+            PHOTO_NETWORKS, PHOTO_PROCESS.interpolated, prior=20, significand=SIGNIFICAND, side=0
+        ),
+        PHOTO_PROCESS,
+        PHOTO_DRAWS,
+        calibration=Draw(256, 8),
+    ),
+    PHOTOS,
+    calibration=("photos/cid22",),
+    rate=3e-3,
+    minutes=720,
+)
+
+THUMBNAIL = Recipe(
+    "thumbnail",
+    Codec(
+        model.Config(
+            THUMBNAIL_NETWORKS,
+            THUMBNAIL_PROCESS.interpolated,
+            prior=300,  # so small a picture has few decisions to learn from
+            significand=SIGNIFICAND,
+            side=model.LARGEST_THUMBNAIL,
+        ),
+        THUMBNAIL_PROCESS,
+        THUMBNAIL_DRAWS,
+        calibration=Draw(32, 512, grid=32),
+    ),
+    MOSAICS,
+    calibration=tuple(MOSAICS),
+    rate=3e-3,
+    minutes=240,
+)
+
+DENOISER = Recipe(
+    "denoiser",
+    Denoiser(
+        DenoiserConfig(DENOISER_NETWORK, SIGNIFICAND),
+        PHOTO_PROCESS,
+        draws=(Draw(128, 8, half_chroma=0.3, resized=0.25),),
+        calibration=Draw(128, 8),
+    ),
+    PHOTOS,
+    calibration=("photos/cid22",),
+    rate=2e-3,
+    minutes=240,
+)
+
+GAUSSIAN_32 = Recipe(
+    "gaussian-32",
+    Gaussian(
+        GAUSSIAN_32_NETWORK,
+        draws=(Draw(32, 32, grid=32),),
+        calibration=Draw(32, 64, grid=32),
+    ),
+    MOSAICS,
+    calibration=tuple(MOSAICS),
+    rate=1.5e-3,
+    minutes=480,
+)
+
+GAUSSIAN_64 = Recipe(
+    "gaussian-64",
+    Gaussian(GAUSSIAN_64_NETWORK, draws=(Draw(64, 8),), calibration=Draw(64, 16)),
+    PHOTOS,
+    calibration=tuple(PHOTOS),
+    rate=1.5e-3,
+    minutes=120,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)}

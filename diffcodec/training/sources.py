@@ -59,15 +59,11 @@ def find(data: Sequence[Path]) -> list[Found]:
     return sorted(found, key=lambda picture: picture.name)
 
 
-def load_images(data: Sequence[Path]) -> list[Tensor]:
-    """All pictures of some sources as uint8 [3, H, W], in the order of their names.
-
-    They stay in memory, so that no decoding is left for the training loop.
-    Raises ImageError if a source has none.
-    """
+def load(pictures: Sequence[Found]) -> list[Tensor]:
+    """Pictures as uint8 [3, H, W], which leaves no decoding for the training loop."""
     return [
         torch.from_numpy(np.array(picture.read())).permute(2, 0, 1).contiguous()
-        for picture in tqdm(find(data), "reading", leave=False, disable=None)
+        for picture in tqdm(pictures, "reading", leave=False, disable=None)
     ]
 
 

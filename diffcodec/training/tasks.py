@@ -10,12 +10,6 @@ from tqdm import tqdm
 from diffcodec.exact.cdf import CdfTable
 from diffcodec.exact.config import to_json
 from diffcodec.exact.files import ModelFile
-from diffcodec.exact.networks import NoiseShape, StepShape
-from diffcodec.gaussian import elbo
-from diffcodec.gaussian.decoder import to_data
-from diffcodec.gaussian.likelihood import likelihood
-from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.schedule import LinearLogSnr
 from diffcodec.quantized import model
 from diffcodec.quantized.denoising import Config as DenoiserConfig
 from diffcodec.quantized.denoising import output_units as denoiser_units
@@ -27,42 +21,27 @@ from diffcodec.quantized.schedule import (
     LEVELS,
     LOW,
 )
-from diffcodec.training import denoising, networks, recipes
+from diffcodec.training import denoising, networks
 from diffcodec.training.curves import Figures
 from diffcodec.training.data import Draw
-from diffcodec.training.gaussian import DenoisingNetwork, tabulate, untabulate
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import Experts
-from diffcodec.training.objective import random_rung, step_bits, step_loss
+from diffcodec.training.objective import Emphasis, random_rung, step_bits, step_loss
 from diffcodec.training.odds import block_odds, level_odds
-from diffcodec.training.recipes import PHOTO_PROCESS, THUMBNAIL, THUMBNAIL_PROCESS, Recipe
-from diffcodec.training.times import ImportanceTimes
 
 Net = TypeVar("Net", bound=nn.Module)
 
 VALIDATION_SIZE = 192
 """Validation is on the central crops of this side."""
 
-HIGHEST, LOWEST = 11.0, -5.0
-"""Log-SNRs of the Gaussian chain: from noise of half a pixel value, below which only the grid of
-values is left to tell, to all but pure noise."""
-
-SIGNIFICAND = 8
-"""Bits of the exact networks' activations: bfloat16 costs the codec next to nothing."""
-
 Exported = tuple[dict[str, Any], dict[str, Tensor]]
 """Configuration and tensors of a model file."""
-
-BATCH_PIXELS = 1 << 15
-"""Pixels in a batch of the Gaussian process."""
 
 
 class Task(Protocol[Net]):
     """What the training loop and the exporter need to know of a network."""
 
     draws: Sequence[Draw]
-    rate: float
-    """The highest learning rate."""
     calibration: Draw
     """The crops that set the ranges of the exact network's activations."""
 
@@ -107,18 +86,20 @@ class Codec:
     Args:
         config: of the model's files.
         process: the forward process.
-        recipe: the crops to learn from.
+        draws: the crops to learn from, and what their bits count.
         calibration: those that set the ranges of activations.
     """
 
-    rate = 3e-3
-
     def __init__(
-        self, config: model.Config, process: Process, recipe: Recipe, calibration: Draw
+        self,
+        config: model.Config,
+        process: Process,
+        draws: Sequence[tuple[Draw, Emphasis]],
+        calibration: Draw,
     ) -> None:
         self.config, self.process = config, process
-        self.draws: Sequence[Draw] = tuple(draw for draw, _ in recipe)
-        self.emphases = tuple(emphasis for _, emphasis in recipe)
+        self.draws: Sequence[Draw] = tuple(draw for draw, _ in draws)
+        self.emphases = tuple(emphasis for _, emphasis in draws)
         self.calibration = calibration
 
     def network(self) -> Experts:
@@ -186,15 +167,21 @@ class Codec:
 
 
 class Denoiser:
-    """The denoiser of prefixes."""
+    """The denoiser of prefixes.
 
-    draws: Sequence[Draw] = (Draw(128, 8, half_chroma=0.3, resized=0.25),)
-    rate = 2e-3
-    calibration = Draw(128, 8)
+    Args: configuration of the model's files; the process of the prefixes; the crops to learn from,
+    and those that set the ranges of activations.
+    """
+
+    def __init__(
+        self, config: DenoiserConfig, process: Process, draws: Sequence[Draw], calibration: Draw
+    ) -> None:
+        self.config, self.process = config, process
+        self.draws, self.calibration = draws, calibration
 
     def network(self) -> nn.Module:
         """As `Task.network`."""
-        return networks.Denoiser(recipes.DENOISER)
+        return networks.Denoiser(self.config.network)
 
     def choose(self, draw: int, generator: torch.Generator) -> tuple[int, int]:
         """As `Task.choose`: a rung and a level."""
@@ -209,7 +196,7 @@ class Denoiser:
         generator: torch.Generator,
     ) -> Tensor:
         """As `Task.loss`."""
-        return denoising.loss(net, PHOTO_PROCESS, *choice, crops)
+        return denoising.loss(net, self.process, *choice, crops)
 
     def validate(self, net: nn.Module, images: list[Tensor]) -> Figures:
         """Mean gain of PSNR over the plain prefixes, in dB: the mean of all rungs, then each."""
@@ -218,7 +205,7 @@ class Denoiser:
         for rung in trained_rungs(LAST_RUNG):
             total = 0.0
             for crop in crops:
-                shown = denoising.prefixes(PHOTO_PROCESS, crop, rung)
+                shown = denoising.prefixes(self.process, crop, rung)
                 plain = (shown - crop).square().mean()
                 denoised = (denoising.expected(net, shown, rung) - crop).square().mean()
                 total += 10 * float((plain / denoised).log10())
@@ -231,123 +218,15 @@ class Denoiser:
         def run() -> None:
             for rung in tqdm(trained_rungs(LAST_RUNG), "calibrating", disable=None):
                 for level in ALL_LEVELS:
-                    shown = denoising.prefixes(PHOTO_PROCESS, crops, rung, level)
+                    shown = denoising.prefixes(self.process, crops, rung, level)
                     denoising.expected(net, shown, rung, level)
 
-        config = DenoiserConfig(recipes.DENOISER, SIGNIFICAND)
-        return to_json(config), quantise(net, run, denoiser_units)
+        return to_json(self.config), quantise(net, run, denoiser_units)
 
     def restore(self, net: nn.Module, file: ModelFile) -> None:
         """As `Task.restore`."""
         restore(net, file.tensors, denoiser_units)
 
-
-class TimedModel(GaussianModel):
-    """The Gaussian model of the task, with the times that it is trained at.
-
-    The ends of its schedule are fixed: prior and decoder are then no part of what is learned.
-    """
-
-    def __init__(self, shape: NoiseShape) -> None:
-        super().__init__(
-            DenoisingNetwork(shape),
-            LinearLogSnr(HIGHEST, LOWEST),
-            variance="calibrated",
-            decoder="network",
-        )
-        self.times = ImportanceTimes()
-
-
-class Gaussian:
-    """The network of the Gaussian process: v of square pictures, by the continuous VLB.
-
-    Args: shape of the network; side of the pictures; whether those to learn from are mosaics of
-    such pictures.
-    """
-
-    rate = 1.5e-3
-
-    def __init__(self, shape: NoiseShape, side: int, *, mosaics: bool) -> None:
-        self.shape = shape
-        grid = side if mosaics else 1
-        batch = BATCH_PIXELS // side**2
-        self.draws: Sequence[Draw] = (Draw(side, batch, grid=grid),)
-        self.calibration = Draw(side, 2 * batch, grid=grid)
-
-    def network(self) -> TimedModel:
-        """As `Task.network`."""
-        return TimedModel(self.shape)
-
-    def choose(self, draw: int, generator: torch.Generator) -> tuple[()]:
-        """As `Task.choose`: nothing, as each picture has a time of its own."""
-        return ()
-
-    def loss(
-        self,
-        net: TimedModel,
-        draw: int,
-        choice: tuple[()],
-        crops: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """As `Task.loss`: an unbiased estimate of the diffusion term, in bits/dim."""
-        x = to_data(crops)
-        times, weights = net.times.draw(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator, device=x.device)
-        losses = elbo.continuous(net, x, times, noise)
-        net.times.update(times, losses)
-        return (weights * losses).mean()
-
-    def validate(self, net: TimedModel, images: list[Tensor]) -> Figures:
-        """Bits/dim of 16 tiles of each picture in continuous time: the total and its terms."""
-        tiles = torch.cat([central_tiles(image, self.calibration.size) for image in images])
-        generator = torch.Generator().manual_seed(0)
-        terms = likelihood(net, tiles, None, draws=4, generator=generator)
-        parts = {
-            "prior": terms.prior.mean,
-            "diffusion": terms.diffusion.mean,
-            "reconstruction": terms.reconstruction.mean,
-            "standard error": terms.total.error,
-        }
-        return Figures("bits/dim", terms.total.mean, parts)
-
-    def exact(self, net: TimedModel, crops: Tensor, images: list[Tensor]) -> Exported:
-        """As `Task.exact`."""
-        return tabulate(net, crops, torch.Generator().manual_seed(0))
-
-    def restore(self, net: TimedModel, file: ModelFile) -> None:
-        """As `Task.restore`."""
-        assert isinstance(net.network, DenoisingNetwork)
-        untabulate(net.network, file)
-
-
-def _config(network: StepShape, process: Process, **own: int) -> model.Config:
-    return model.Config(network, process.interpolated, significand=SIGNIFICAND, **own)
-
-
-TASKS: dict[str, Task[Any]] = {
-    "codec": Codec(
-        _config(recipes.PHOTO_NETWORKS, PHOTO_PROCESS, prior=20, side=0),
-        PHOTO_PROCESS,
-        recipes.PICTURES,
-        Draw(256, 8),
-    ),
-    # So small a picture has few decisions to learn from.
-    "thumbnails": Codec(
-        _config(
-            recipes.THUMBNAIL_NETWORKS,
-            THUMBNAIL_PROCESS,
-            prior=300,
-            side=model.LARGEST_THUMBNAIL,
-        ),
-        THUMBNAIL_PROCESS,
-        recipes.THUMBNAILS,
-        Draw(THUMBNAIL, 512, grid=THUMBNAIL),
-    ),
-    "denoiser": Denoiser(),
-    "gaussian-32": Gaussian(recipes.GAUSSIAN_32, 32, mosaics=True),
-    "gaussian-64": Gaussian(recipes.GAUSSIAN_64, 64, mosaics=False),
-}
 
 ALL_LEVELS = [*range(1, LEVELS + 1), LOW]
 
