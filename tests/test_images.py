@@ -373,7 +373,9 @@ def test_an_unknown_suffix_is_refused(tmp_path):
 def test_a_format_that_cannot_hold_the_picture_leaves_the_file_alone(tmp_path):
     path = tmp_path / "out.jpg"
     path.write_bytes(b"precious")
-    with pytest.raises(ImageError, match=r"cannot write .*out\.jpg: JPEG has no alpha; write \.png or \.tif"):
+    with pytest.raises(
+        ImageError, match=r"cannot write .*out\.jpg: JPEG has no alpha; write \.png or \.tif"
+    ):
         write_image(Image.new("RGBA", (2, 2)), path)
     assert path.read_bytes() == b"precious"
 

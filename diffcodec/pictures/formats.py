@@ -60,7 +60,13 @@ class Format:
 
 
 PNG = Format("PNG", holds=tuple(NAMES), palettes=True, depths=("L", "LA", "RGB", "RGBA"))
-_TIFF = Format("TIFF", holds=(ICC, EXIF, XMP, IPTC, RESOLUTION), palettes=True, depths=("L",))
+_TIFF = Format(
+    "TIFF",
+    {"compression": "raw"},
+    holds=(ICC, EXIF, XMP, IPTC, RESOLUTION),
+    palettes=True,
+    depths=("L",),
+)
 _PPM = Format("PPM", alpha=False, depths=("L", "RGB"))
 _JPEG = Format(
     "JPEG",
@@ -204,7 +210,8 @@ def _tiff_exif(content: bytes) -> bytes | None:
     """What of an EXIF block goes to a TIFF file; None if it is damaged."""
     found = exif.parsed(content)
     try:
-        return None if found is None else exif.descriptive(found, resolution=True)
+        with exif.quiet():
+            return None if found is None else exif.descriptive(found)
     except Exception:  # values that Pillow reads, but cannot write
         return None
 

@@ -157,14 +157,10 @@ def _of_tiff(image: Image.Image, tags: Mapping[int, Any]) -> dict[str, Any]:
     """What the tags of a TIFF file hold, as `info` of other formats does."""
     info: dict[str, Any] = {}
     try:
-        info["exif"] = exif.descriptive(image.getexif(), resolution=False)
+        info["exif"] = exif.descriptive(image.getexif(), exif.APPLIED)
     except Exception:  # tags that Pillow reads, but cannot write
         info["exif"] = b""
-    iptc = tags.get(33723)
-    if isinstance(iptc, tuple) and all(isinstance(each, int) for each in iptc):  # as of old
-        order = ">" if getattr(tags, "prefix", b"II").startswith(b"M") else "<"
-        iptc = struct.pack(f"{order}{len(iptc)}I", *iptc)
-    iptc = _bytes(iptc) or _resource(_bytes(tags.get(34377)))
+    iptc = _bytes(tags.get(33723)) or _resource(_bytes(tags.get(34377)))
     return info | ({"photoshop": {IPTC_RESOURCE: iptc}} if iptc else {})
 
 

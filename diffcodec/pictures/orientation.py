@@ -30,7 +30,8 @@ def orientation(boxes: Boxes) -> int:
     image = Image.new("1", (1, 1))
     image.info |= metadata.to_info({kind: boxes[kind] for kind in (EXIF, XMP) if kind in boxes})
     try:
-        found = image.getexif().get(_TAG)
+        with exif.quiet():
+            found = image.getexif().get(_TAG)
     except Exception:  # Pillow trips over damage in many ways
         return 1
     return found if found in _TURNS else 1
@@ -56,6 +57,7 @@ def upright(picture: Picture) -> Picture:
         pixels = np.ascontiguousarray(_TURNS[found](picture.pixels))
         return replace(picture, pixels=pixels, info=info)
     try:
-        return ImageOps.exif_transpose(picture)
+        with exif.quiet():
+            return ImageOps.exif_transpose(picture)
     except Exception:  # EXIF that Pillow reads, but cannot write
         return picture

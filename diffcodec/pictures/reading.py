@@ -149,6 +149,8 @@ def _left_out(image: Image.Image, chunks: Iterable[str], raws: list[str]) -> Ite
         yield _TIFF_TAGS[34377]
     tags = getattr(image, "tag_v2", {})
     yield from (words for tag, words in _TIFF_TAGS.items() if tag in tags)
+    if not isinstance(tags.get(33723, b""), bytes):  # long integers, of which Pillow takes one
+        yield "IPTC"
     if image.format == "TIFF" and any(raw.endswith("X") for raw in raws):
         yield "samples beside the colours"
 
