@@ -10,11 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import diffcodec
+from diffcodec import container, stored
 from diffcodec.cli import main
 from diffcodec.container import EXIF, IPTC, XMP
 from diffcodec.errors import ImageError
 from diffcodec.pictures import formats
-from diffcodec.pictures.images import DeepImage, from_planes, to_planes
+from diffcodec.pictures.images import DeepImage, from_planes, metadata, to_planes
 from diffcodec.pictures.reading import read_image
 from diffcodec.pictures.writing import write_image
 
@@ -54,12 +55,30 @@ REFUSALS = [
 ]
 
 
+def stored_file(image):
+    """The file of a picture's samples as they are, which takes no time to make."""
+    mode, planes = to_planes(image)
+    header = container.Header(
+        codec=container.STORED,
+        mode=mode,
+        width=planes.shape[2],
+        height=planes.shape[1],
+        model=b"",
+        checksum=container.checksum(planes),
+        stream_bytes=0,
+        lossless=True,
+        depth=8 * planes.itemsize,
+    )
+    boxes = {} if isinstance(image, np.ndarray) else metadata(image)
+    return container.write(header, stored.encode(planes), boxes)
+
+
 @pytest.mark.parametrize(("image", "name", "sentence"), REFUSALS)
 def test_what_a_target_cannot_hold_is_refused_before_the_work(
     folder, monkeypatch, image, name, sentence
 ):
     Path("in").mkdir()
-    Path("in/a.dfc").write_bytes(diffcodec.encode(image, process="drawing"))
+    Path("in/a.dfc").write_bytes(stored_file(image))
     original = diffcodec.decode_picture(Path("in/a.dfc").read_bytes())
     monkeypatch.setitem(vars(diffcodec), "decode_picture", None)
     result = run("decode", "in/a.dfc", "-o", name)
@@ -144,7 +163,9 @@ def test_a_transposed_array():
     ],
 )
 def test_arrays_of_other_kinds_are_refused_with_the_way_out(kind, sentence):
-    with pytest.raises(ImageError, match=f"must be uint8 or uint16, not {np.dtype(kind)}.*{sentence}"):
+    with pytest.raises(
+        ImageError, match=f"must be uint8 or uint16, not {np.dtype(kind)}.*{sentence}"
+    ):
         diffcodec.encode(np.zeros((4, 4), kind))
 
 
@@ -173,7 +194,7 @@ def test_netpbm_of_16_bits(bands, plain):
     said = []
     assert np.array_equal(planes_of(data, said), np.moveaxis(samples, -1, 0))
     assert said == []
-    for damaged in (data[:-4], data[: len(data) // 2]):
+    for damaged in (data.rsplit(b" ", 1)[0] if plain else data[:-1], data[: len(data) // 2]):
         with pytest.raises(ImageError, match="damaged"):
             read_image(io.BytesIO(damaged))
 
@@ -261,7 +282,7 @@ def test_compressed_tiffs_have_the_right_samples(photometric, compression):
 def test_tiffs_that_pillow_would_change_are_refused_with_the_way_out():
     colours = np.arange(60).reshape(4, 5, 3)
     for order in "<>":
-        with pytest.raises(ImageError, match="colours of 16 bits.* PNG or PPM file"):
+        with pytest.raises(ImageError, match=r"colours of 16 bits.* PNG or PPM file"):
             read_image(io.BytesIO(tiff(colours, 16, 2, order, colours=3)))
     grey = np.arange(20).reshape(4, 5)
     with pytest.raises(ImageError, match="below zero: add 128"):
@@ -352,5 +373,5 @@ def test_nothing_is_said_where_it_is_smaller_or_lossy_itself(folder):
     noisy().save("b.jpg", quality=20)
     noisy().save("c.bmp")
     assert run("encode", "a.jpg").stderr == ""
-    assert run("encode", "b.jpg", "--max-bytes", "2000").stderr == ""
+    assert run("encode", "b.jpg", "--max-bytes", "800").stderr == ""
     assert run("encode", "c.bmp").stderr == ""
