@@ -68,7 +68,7 @@ from diffcodec.errors import ImageError
 @click.option(
     "--strip",
     is_flag=True,
-    help="Leave out metadata, but for colours (ICC profile) and which way up it is.",
+    help="Leave out metadata, but for colours (ICC profile...) and which way is up.",
 )
 @many_files
 @computing
@@ -199,6 +199,8 @@ def decode(
     computing: dict[str, Any],
 ) -> None:
     """Decode files, or as much of them as there is.
+
+    Metadata are written where the format of OUT holds them; a line says what is left out.
 
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
     those are left out whose picture was made from the same bytes with the same options, and is

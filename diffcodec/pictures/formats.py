@@ -47,6 +47,7 @@ class Format:
         alpha, palettes: whether it has them.
         depths: the modes in which it has samples of 16 bits.
         side: most pixels of a side.
+        reads_exif: whether Pillow must understand EXIF to write it.
     """
 
     name: str
@@ -57,15 +58,24 @@ class Format:
     palettes: bool = False
     depths: tuple[str, ...] = ()
     side: int = MAX_PIXELS
+    reads_exif: bool = False
 
 
 PNG = Format("PNG", holds=tuple(NAMES), palettes=True, depths=("L", "LA", "RGB", "RGBA"))
 _TIFF = Format(
     "TIFF",
     {"compression": "raw"},
-    holds=(ICC, EXIF, XMP, IPTC, RESOLUTION),
+    (ICC, EXIF, XMP, IPTC, RESOLUTION),
     palettes=True,
     depths=("L",),
+    reads_exif=True,
+)
+_AVIF = Format(
+    "AVIF",
+    {"quality": 90, "subsampling": "4:4:4"},
+    (ICC, EXIF, XMP),
+    side=65536,
+    reads_exif=True,
 )
 _PPM = Format("PPM", alpha=False, depths=("L", "RGB"))
 _JPEG = Format(
@@ -93,7 +103,7 @@ _FORMATS = {
     ".pgm": _PPM,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".avif": Format("AVIF", {"quality": 90, "subsampling": "4:4:4"}, (ICC, EXIF, XMP), side=65536),
+    ".avif": _AVIF,
 }
 
 
@@ -155,6 +165,8 @@ def save_options(format: Format, boxes: Boxes) -> dict[str, Any]:
     # What is None would come from the picture.
     found: dict[str, Any] = {"icc_profile": boxes.get(ICC), "comment": None}
     held = {kind: boxes[kind] for kind in format.holds if kind in boxes}
+    if format.reads_exif and _writable(boxes.get(EXIF, b"")) is None:
+        held.pop(EXIF, None)
     comment = texts(held).get(COMMENT, "").encode()
     if comment and len(comment) <= _SEGMENT:
         found["comment"] = comment
@@ -186,7 +198,7 @@ def lost(format: Format, boxes: Boxes) -> list[str]:
         if COLOUR in gone and colours(boxes).keys() <= {"sRGB", "gAMA", "cHRM"}:
             # sRGB is what is supposed if nothing is said.
             gone -= {COLOUR} if "sRGB" in colours(boxes) or ICC in boxes else set()
-    if format is _TIFF and EXIF in boxes and _tiff_exif(boxes[EXIF]) is None:
+    if format.reads_exif and EXIF in boxes and _writable(boxes[EXIF]) is None:
         gone.add(EXIF)
     return [NAMES[kind] for kind in NAMES if kind in gone]
 
@@ -199,15 +211,15 @@ def png_texts(boxes: Boxes) -> dict[str, str]:
 
 def _tiff_tags(boxes: Boxes) -> bytes:
     """The metadata that are tags of a TIFF file, as an EXIF block."""
-    tags = exif.parsed(_tiff_exif(boxes.get(EXIF, b"")) or b"") or Image.Exif()
+    tags = exif.parsed(_writable(boxes.get(EXIF, b"")) or b"") or Image.Exif()
     for kind, tag in ((XMP, 700), (IPTC, 33723)):
         if kind in boxes:
             tags[tag] = boxes[kind]
     return exif.block(tags)
 
 
-def _tiff_exif(content: bytes) -> bytes | None:
-    """What of an EXIF block goes to a TIFF file; None if it is damaged."""
+def _writable(content: bytes) -> bytes | None:
+    """What of an EXIF block can be a TIFF file's; None if it is damaged."""
     found = exif.parsed(content)
     try:
         with exif.quiet():
