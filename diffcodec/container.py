@@ -17,8 +17,8 @@ whose pictures are RGB with samples of 8 bits, are the number of groups of equal
 and height of each group; words of the stack's reserve left out (0 for reverse channel coding).
 
 A box is a LEB128 number (twice its kind, and one if zlib has packed its content), a LEB128 length
-and the content (docs/format.md has the kinds). Boxes come last so that they never delay a picture. A
-file that ends before its stream or its boxes do is a prefix, and decodes to a preview.
+and the content; docs/format.md has the kinds. Boxes come last so that they never delay a picture.
+A file that ends before its stream or its boxes do is a prefix, and decodes to a preview.
 """
 
 import math
