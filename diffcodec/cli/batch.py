@@ -91,8 +91,7 @@ def decode_file(task: Task, **options: Any) -> Outcome:
     if diffcodec.is_set(data):
         raise ImageError(f"{task.source} is a set of pictures: decode it by itself")
     header = diffcodec.info(data, rungs=False)
-    size = header.width, header.height
-    diffcodec.check_target(task.target, header.mode, header.depth, size, header.metadata)
+    check_target(task.target, header, options)
     notes: list[str] = []
     image = diffcodec.decode_picture(data, **options)
     make_room(task.target)
@@ -101,6 +100,18 @@ def decode_file(task: Task, **options: Any) -> Outcome:
         notes.append(truncated(str(task.source), header))
     line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
     return Outcome(task, line, tuple(notes), raw_bytes(header), len(data))
+
+
+def check_target(target: Path, header: "Info", options: Mapping[str, Any]) -> None:
+    """Raise ImageError if the picture of a file cannot be written to `target`.
+
+    What a region or a reduced picture measures is known when it is decoded, and checked then.
+    """
+    import diffcodec
+
+    whole = options.get("region") is None and options.get("size") is None
+    size = (header.width, header.height) if whole else (1, 1)
+    diffcodec.check_target(target, header.mode, header.depth, size, header.metadata)
 
 
 def raw_bytes(header: "Info") -> int:

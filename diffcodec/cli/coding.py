@@ -247,7 +247,7 @@ def decode_one(
 ) -> None:
     """Decode the file of one picture and print its line."""
     import diffcodec
-    from diffcodec.cli.batch import decoded, truncated
+    from diffcodec.cli.batch import check_target, decoded, truncated
 
     if options["show"] == "flow":
         raise click.UsageError(f"--show flow is for a set, and {source} is none")
@@ -258,8 +258,7 @@ def decode_one(
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
-        size = header.width, header.height
-        diffcodec.check_target(Path(target), header.mode, header.depth, size, header.metadata)
+        check_target(Path(target), header, options)
         if output is None and Path(target).exists():
             # It may well be the original, and what is decoded a mere preview.
             raise ImageError(f"{target} exists: name it with -o to replace it")
