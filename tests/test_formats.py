@@ -100,6 +100,16 @@ def test_many_files_are_checked_before_the_work_too(folder, monkeypatch):
         batch.decode_file(batch.Task(Path("a.dfc"), Path("b.jpg")))
 
 
+def test_a_part_of_a_wide_picture_is_not_refused_for_the_whole():
+    from diffcodec.cli import batch
+
+    found = diffcodec.info(stored_file(picture(size=(17000, 4))), rungs=False)
+    for options in ({"region": (0, 0, 8, 4)}, {"size": 100}):
+        batch.check_target(Path("a.webp"), found, options)
+    with pytest.raises(ImageError, match="at most 16,383"):
+        batch.check_target(Path("a.webp"), found, {"region": None, "size": None})
+
+
 @pytest.mark.parametrize(
     ("image", "name"),
     [
