@@ -155,6 +155,7 @@ def test_arrays_of_any_byte_order_and_strides(kind, view):
         again = diffcodec.decode_array(diffcodec.encode(array, process="drawing"))
         assert np.array_equal(again, array)
         assert again.dtype == array.dtype.newbyteorder("=")
+        assert to_planes(array)[1].dtype.isnative, "torch takes no other"
 
 
 def test_a_transposed_array():
