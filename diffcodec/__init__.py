@@ -34,15 +34,25 @@ if TYPE_CHECKING:
     from diffcodec.container import (
         is_set,
     )
+    from diffcodec.pictures.formats import (
+        check_suffix,
+        check_target,
+    )
     from diffcodec.pictures.images import (
         DeepImage,
         Picture,
-        check_suffix,
         coded_kind,
         eight_bits,
         picture_suffixes,
-        read_image,
         to_pillow,
+    )
+    from diffcodec.pictures.orientation import (
+        upright,
+    )
+    from diffcodec.pictures.reading import (
+        read_image,
+    )
+    from diffcodec.pictures.writing import (
         write_atomically,
         write_image,
     )
@@ -72,6 +82,7 @@ __all__ = [
     "SetGroup",
     "SetInfo",
     "check_suffix",
+    "check_target",
     "coded_kind",
     "decode",
     "decode_array",
@@ -92,21 +103,28 @@ __all__ = [
     "sample_set",
     "set_info",
     "to_pillow",
+    "upright",
     "write_atomically",
     "write_image",
 ]
 
 _MODULES = {
     "container": ("is_set",),
+    "pictures.formats": (
+        "check_suffix",
+        "check_target",
+    ),
     "pictures.images": (
         "DeepImage",
         "Picture",
-        "check_suffix",
         "coded_kind",
         "eight_bits",
         "picture_suffixes",
-        "read_image",
         "to_pillow",
+    ),
+    "pictures.orientation": ("upright",),
+    "pictures.reading": ("read_image",),
+    "pictures.writing": (
         "write_atomically",
         "write_image",
     ),

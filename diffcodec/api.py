@@ -1,7 +1,7 @@
 """The public API: whole pictures and files, and nothing of how they are coded."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,7 @@ from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, Region, check_pixels, ignore, part
+from diffcodec.pictures import orientation
 from diffcodec.pictures.images import (
     Picture,
     from_planes,
@@ -26,6 +27,7 @@ from diffcodec.pictures.images import (
     to_pillow,
     to_planes,
 )
+from diffcodec.pictures.metadata import sizes
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
 from diffcodec.quantized import tiled
@@ -78,7 +80,7 @@ class Info:
     the samples that are coded; `max_error` how far a sample of the picture can be from the original
     (None if the file was cut, 0 if it is lossless), `tile` the longest side of its tiles (0: it has
     none); `bytes` are there of `total_bytes` (which leave out the metadata while a prefix does
-    not give their length).
+    not give their length). `metadata` has the bytes of each kind that is there ("EXIF", "XMP"...).
     """
 
     width: int
@@ -95,6 +97,7 @@ class Info:
     bytes: int
     total_bytes: int
     rungs: list[Rung]
+    metadata: dict[str, int] = field(default_factory=dict)
 
 
 @exact_arithmetic
@@ -107,6 +110,7 @@ def encode(
     max_error: int | None = None,
     process: str = "auto",
     tile: int | None = None,
+    strip: bool = False,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -126,6 +130,8 @@ def encode(
             samples.
         max_error: no sample of the picture differs by more than this (near-lossless); alpha by
             nothing. It goes with none of the other limits.
+        strip: leave out all metadata but those without which it looks different: ICC profile,
+            colour signalling, and which way up it is.
         process: one of PROCESSES. With a limit, "auto" takes a drawing only if all of it fits.
         tile: the longest side of the tiles of a photograph, from 64 to 2048, whose regions can be
             decoded alone then; 0 for none; None for tiles of 1024 if it has more than four million
@@ -146,6 +152,8 @@ def encode(
     if max_error is not None and not cut.whole:
         raise ValueError("max_error goes with no other limit")
     boxes = {} if isinstance(image, np.ndarray) else metadata(image)
+    if strip:
+        boxes = orientation.stripped(boxes)
     if cut.whole and not max_error:  # other colours would have no entry
         boxes |= palette(image, planes)
     header = Header(
@@ -347,6 +355,7 @@ def info(
             Rung(rung, file.start + end, 8 * (file.start + end) / header.pixels)
             for rung, end in (_ends(file, model) if rungs else ())
         ],
+        metadata=sizes(file.boxes),
     )
 
 

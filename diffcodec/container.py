@@ -17,8 +17,8 @@ whose pictures are RGB with samples of 8 bits, are the number of groups of equal
 and height of each group; words of the stack's reserve left out (0 for reverse channel coding).
 
 A box is a LEB128 number (twice its kind, and one if zlib has packed its content), a LEB128 length
-and the content. Boxes come last so that they never delay a picture. A file that ends before its
-stream or its boxes do is a prefix, and decodes to a preview.
+and the content; docs/format.md has the kinds. Boxes come last so that they never delay a picture.
+A file that ends before its stream or its boxes do is a prefix, and decodes to a preview.
 """
 
 import math
@@ -46,7 +46,7 @@ PICTURES, SETS = (QUANTISED, ABSORBING, STORED), (BITS_BACK, CHANNEL)
 MODES = ("L", "LA", "RGB", "RGBA")
 """The modes that are coded; a mode's letters are its planes."""
 
-ICC, EXIF, PALETTE = 0, 1, 5
+ICC, EXIF, XMP, TEXT, RESOLUTION, PALETTE, IPTC, COLOUR = KINDS = range(8)
 """The kinds of boxes that are read."""
 
 Boxes = Mapping[int, bytes]
@@ -174,7 +174,7 @@ def write_header(header: Header) -> bytes:
 def write_boxes(boxes: Boxes) -> bytes:
     """What follows the stream. Raises FormatError for boxes that are too large."""
     if sum(map(len, boxes.values())) > MAX_METADATA:
-        raise FormatError("The picture's ICC profile and EXIF are too large to be kept.")
+        raise FormatError("The picture's metadata are too large to be kept: strip them.")
     data = b"".join(_box(kind, content) for kind, content in boxes.items())
     return write_numbers([len(data)]) + data if boxes else b""
 
@@ -227,7 +227,7 @@ def read_boxes(data: bytes) -> tuple[dict[int, bytes], int | None]:
     boxes: dict[int, bytes] = {}
     room = MAX_METADATA
     for kind, packed, content in _read_boxes(data[begin:end], complete=len(data) >= end):
-        if kind in (ICC, EXIF, PALETTE):
+        if kind in KINDS:
             boxes[kind] = _unpack(content, room) if packed else content
             room -= len(boxes[kind])
         if room < 0:

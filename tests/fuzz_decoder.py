@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 from hypothesis import HealthCheck, given, seed, settings
@@ -44,6 +45,12 @@ MAX_PIXELS = 1 << 9
 """The size limit is lowered to this: a larger picture is only slower."""
 
 MAX_METADATA = 1 << 12
+
+STARTS = [
+    *(b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0", b"MM\0*\0\0\0\x08", b"P", b"1"),
+    *(b"inch 1/", b"none 4 3", b"gAMA\4\0\0\xb1\x8f", b"cHRM\x20", b"key\0value\0", b"\0"),
+]
+"""How the contents of boxes begin that make some sense."""
 
 DECISIONS_PER_PIXEL, DECISIONS = 150, 1000
 """A decoder reads at most so many bits: 28 planes of 4 samples, and the wakes of the levels."""
@@ -160,10 +167,12 @@ def hostile_set(draw: st.DrawFn, data: bytes) -> bytes:
 @st.composite
 def metadata(draw: st.DrawFn) -> bytes:
     """Metadata that unpack to anything, also to more than they may."""
-    raw = draw(st.binary(max_size=30) | st.just(b"\xff" * (MAX_METADATA + 100)))
-    packed = zlib.compress(raw)
+    start = draw(st.sampled_from([b"", *STARTS]))
+    raw = start + draw(st.binary(max_size=30) | st.just(b"\xff" * (MAX_METADATA + 100)))
+    is_packed = draw(st.booleans())
+    packed = zlib.compress(raw) if is_packed else raw[:100]
     length = draw(st.just(len(packed)) | st.integers(0, 127))
-    box = bytes([draw(st.integers(0, 9)), length]) + packed
+    box = bytes([2 * draw(st.integers(0, 9)) + is_packed, length]) + packed
     length = draw(st.just(len(box)) | st.integers(0, 127))
     return bytes([length]) + box
 
@@ -254,6 +263,20 @@ def check(data: bytes) -> None:
         assert shown(Slow(data)) == shown(data)
     with limits(), suppress(OSError), Image.open(io.BytesIO(data)) as image:
         image.load()
+    with limits(), suppress(DiffcodecError):
+        picture = diffcodec.decode_picture(data)
+        if diffcodec.info(data, rungs=False).metadata:
+            check_metadata(picture)
+
+
+def check_metadata(picture: diffcodec.Picture) -> None:
+    """As `check`, for what shows, writes and strips metadata."""
+    diffcodec.eight_bits(diffcodec.upright(picture))
+    diffcodec.encode(picture, strip=True, max_bytes=200)
+    with TemporaryDirectory() as folder:
+        for name in ("a.png", "a.tif", "a.jpg", "a.webp", "a.bmp"):
+            with suppress(DiffcodecError):
+                diffcodec.write_image(picture, Path(folder) / name)
 
 
 def check_set(data: bytes) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.container import VERSION
-from diffcodec.pictures.images import write_image
+from diffcodec.pictures.writing import write_image
 
 FOLDER = Path(__file__).parent / "golden" / f"version-{VERSION}"
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import types
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class Info:
     lossless: bool = True
     max_error: int | None = 0
     tile: int = 0
+    metadata: dict = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -69,6 +70,7 @@ class ToyCodec:
         max_error=None,
         process="auto",
         tile=None,
+        strip=False,
         model=None,
         progress=None,
         threads=None,

@@ -12,7 +12,9 @@ from PIL import Image
 import diffcodec
 from diffcodec.cli import main
 from diffcodec.errors import ImageError
-from diffcodec.pictures.images import DeepImage, read_image, write_image
+from diffcodec.pictures.images import DeepImage, metadata
+from diffcodec.pictures.reading import read_image
+from diffcodec.pictures.writing import write_image
 from diffcodec.quantized import stream as quantised
 
 SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
@@ -127,14 +129,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def deep(channels):
-    return DeepImage(waves(12, 16, channels), b"a profile", b"MM\0*\0\0\0\x08\0\0\0\0\0\0")
+    info = {"icc_profile": b"a profile", "exif": b"MM\0*\0\0\0\x08\0\0\0\0\0\0"}
+    return DeepImage(waves(12, 16, channels), info)
 
 
 def same(path, image):
     found = read_image(Path(path))
-    return (found.icc, found.exif) == (image.icc, image.exif) and np.array_equal(
-        found.pixels, image.pixels
-    )
+    return metadata(found) == metadata(image) and np.array_equal(found.pixels, image.pixels)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
@@ -168,12 +169,19 @@ def coded(folder):
     Path("deep.dfc").write_bytes(diffcodec.encode(deep(3)))
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".webp", ".jp2", ".jpg", ".ppm"])
-def test_colours_of_16_bits_are_written_as_png_only(coded, monkeypatch, suffix):
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".jp2", ".jpg"])
+def test_colours_of_16_bits_are_written_as_png_or_ppm_only(coded, monkeypatch, suffix):
     monkeypatch.setattr(quantised, "walk", None)  # refused before the work
     sentence = refused("decode", "deep.dfc", "-o", f"b{suffix}")
-    assert sentence == f"diffcodec: cannot write b{suffix}: colours of 16 bits are written as .png"
+    assert sentence.startswith(f"diffcodec: cannot write b{suffix}: ")
+    assert sentence.endswith(" has no colours of 16 bits; write .png or .ppm")
     assert not Path(f"b{suffix}").exists()
+
+
+def test_ppm_files_of_16_bits(coded):
+    run("decode", "deep.dfc", "-o", "b.ppm")
+    run("encode", "b.ppm")
+    assert np.array_equal(diffcodec.decode_array(Path("b.dfc").read_bytes()), deep(3).pixels)
 
 
 def test_rungs_against_a_png_of_16_bits(coded):

@@ -107,6 +107,12 @@ def test_the_container_is_as_described():
     image = Image.new("RGBA", (200, 1), (1, 2, 3, 4))
     image.info["icc_profile"] = b"profile" * 40
     image.info["exif"] = b"Exif\0\0II*\0\x08\0\0\0\0\0"
+    image.info["xmp"] = b"<xmp/>" * 40
+    image.info["dpi"] = (300, 72.5)
+    image.info["srgb"] = 0
+    image.info["photoshop"] = {0x0404: b"IIM"}
+    image.info["text"] = {"Author": "Zoë", "Title": ""}
+    assert len(container.read(diffcodec.encode(image)).boxes) == 7
     deep = np.arange(0, 6000, 100, np.uint16).reshape(5, 12)
     noise = Image.effect_noise((30, 9), 60)
     stored = np.random.default_rng(0).integers(0, 256, (3, 5), np.uint8)

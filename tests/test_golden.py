@@ -8,7 +8,8 @@ from PIL import Image
 import diffcodec
 from diffcodec import container
 from diffcodec.exact import files
-from diffcodec.pictures.images import read_image, to_planes
+from diffcodec.pictures.images import to_planes
+from diffcodec.pictures.reading import read_image
 from diffcodec.quantized import coding, tiles
 
 cases = pytest.mark.parametrize("name", CASES)

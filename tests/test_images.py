@@ -16,16 +16,9 @@ from PIL import Image
 
 from diffcodec import container
 from diffcodec.errors import ImageError
-from diffcodec.pictures.images import (
-    MODES,
-    from_planes,
-    metadata,
-    palette,
-    read_image,
-    to_planes,
-    write_atomically,
-    write_image,
-)
+from diffcodec.pictures.images import MODES, from_planes, metadata, palette, to_planes
+from diffcodec.pictures.reading import read_image
+from diffcodec.pictures.writing import write_atomically, write_image
 
 ICC = b"an ICC profile, as far as a container can tell"
 
@@ -220,11 +213,7 @@ def test_sixteen_bits_are_never_cut_to_eight_in_silence(name):
     data = SIXTEEN_BITS[name]
     with pytest.raises(ImageError, match="16 bits"):
         to_planes(Image.open(io.BytesIO(data)))
-    if name.endswith(".png"):
-        assert to_planes(read_image(io.BytesIO(data)))[1].ravel()[0] == 0x0102
-    else:
-        with pytest.raises(ImageError, match="16 bits"):
-            read_image(io.BytesIO(data))
+    assert to_planes(read_image(io.BytesIO(data)))[1].ravel()[0] == 0x0102
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg", ".bmp"])
@@ -384,7 +373,9 @@ def test_an_unknown_suffix_is_refused(tmp_path):
 def test_a_format_that_cannot_hold_the_picture_leaves_the_file_alone(tmp_path):
     path = tmp_path / "out.jpg"
     path.write_bytes(b"precious")
-    with pytest.raises(ImageError, match=r"cannot write .*out\.jpg as JPEG"):
+    with pytest.raises(
+        ImageError, match=r"cannot write .*out\.jpg: JPEG has no alpha; write \.png or \.tif"
+    ):
         write_image(Image.new("RGBA", (2, 2)), path)
     assert path.read_bytes() == b"precious"
 

@@ -151,6 +151,74 @@ def test_modes_that_are_not_coded_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+# --- keywords of save -----------------------------------------------------------------------------
+
+
+def saved(image, **options):
+    """What a picture's file holds."""
+    stream = io.BytesIO()
+    image.save(stream, "DFC", **options)
+    return stream.getvalue()
+
+
+def test_keywords_of_save_are_heeded():
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    options = {
+        "icc_profile": b"profile",
+        "exif": exif,
+        "xmp": b"<xmp/>",
+        "dpi": (300, 300),
+        "comment": "a word",
+    }
+    expected = {
+        container.ICC: b"profile",
+        container.EXIF: exif.tobytes().removeprefix(b"Exif\0\0"),
+        container.XMP: b"<xmp/>",
+        container.TEXT: b"Comment\0a word\0",
+        container.RESOLUTION: b"inch 300 300",
+    }
+    image = gradient("L", 4, 4)
+    assert container.read(saved(image, **options)).boxes == expected
+    assert container.read(saved(image, xmp="<xmp/>")).boxes == {container.XMP: b"<xmp/>"}
+    assert image.info == {}
+
+
+@pytest.mark.parametrize("key", ["icc_profile", "exif", "xmp", "dpi", "comment"])
+def test_keywords_of_save_take_the_place_of_what_the_picture_has(tmp_path, key):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    own = {"icc_profile": b"own", "exif": exif, "xmp": b"own", "dpi": (99, 99), "comment": "own"}
+    gradient("L", 4, 4).save(tmp_path / "a.jpg", **own)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert len(container.read(saved(image)).boxes) == 5
+        assert len(container.read(saved(image, **{key: None})).boxes) == 4
+        assert image.info["xmp"] == b"own"
+
+
+def test_options_of_encode_are_heeded():
+    image = gradient("L", 6, 4)
+    image.info["xmp"] = b"own"
+    assert container.read(saved(image, strip=True)).boxes == {}
+    assert diffcodec.info(saved(image, process="drawing"), rungs=False).process != "photo"
+
+
+@pytest.mark.parametrize("option", [{"quality": 90}, {"lossless": True}, {"pnginfo": None}])
+def test_other_keywords_of_save_are_refused(tmp_path, option):
+    with pytest.raises(OSError, match=f"without the option '{min(option)}': there are bpp, "):
+        gradient().save(tmp_path / "x.dfc", **option)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exif_of_a_tiff_is_saved(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    gradient("L", 4, 4).save(tmp_path / "a.tif", exif=exif)
+    Image.open(tmp_path / "a.tif").save(tmp_path / "x.dfc")
+    with Image.open(tmp_path / "x.dfc") as image:
+        assert image.getexif()[0x010F] == "maker"
+
+
 # --- thumbnails ----------------------------------------------------------------------------------
 
 

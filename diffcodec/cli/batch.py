@@ -19,6 +19,9 @@ from diffcodec.errors import DiffcodecError, ImageError
 if TYPE_CHECKING:
     from diffcodec import Info, Picture, SetInfo
 
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
+"""Pillow's names of formats whose files are often smaller than lossless ones can be."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -45,7 +48,9 @@ def encode_file(task: Task, **options: Any) -> Outcome:
 
     start = time.perf_counter()
     notes: list[str] = []
-    data = diffcodec.encode(diffcodec.read_image(task.source, notes.append), **options)
+    image = diffcodec.read_image(task.source, notes.append)
+    data = diffcodec.encode(image, **options)
+    notes += outgrown(str(task.source), image, task.source.stat().st_size, data)
     make_room(task.target)
     diffcodec.write_atomically(task.target, data)
     line, raw = encoded(data, time.perf_counter() - start)
@@ -63,6 +68,17 @@ def encoded(data: bytes, seconds: float) -> tuple[str, int]:
     return f"{size:,} bytes, {rate}, {seconds:.1f} s", raw
 
 
+def outgrown(name: str, image: "Picture", size: int, data: bytes) -> list[str]:
+    """What to say if the lossless file of a JPEG or the like is larger than its `size` bytes."""
+    import diffcodec
+
+    kind = getattr(image, "format", None)
+    lossless = diffcodec.info(data, rungs=False).lossless
+    if kind not in LOSSY or not lossless or len(data) <= size:
+        return []
+    return [f"{name}: the lossless file is {len(data) / size:.1f} times as large as this {kind}"]
+
+
 def decode_file(task: Task, **options: Any) -> Outcome:
     """Decode a file, with the options of `diffcodec.decode`, and raise what it raises."""
     import diffcodec
@@ -75,12 +91,27 @@ def decode_file(task: Task, **options: Any) -> Outcome:
     if diffcodec.is_set(data):
         raise ImageError(f"{task.source} is a set of pictures: decode it by itself")
     header = diffcodec.info(data, rungs=False)
+    check_target(task.target, header, options)
+    notes: list[str] = []
     image = diffcodec.decode_picture(data, **options)
     make_room(task.target)
-    diffcodec.write_image(image, task.target)
-    notes = () if header.complete else (truncated(str(task.source), header),)
+    diffcodec.write_image(image, task.target, notes.append)
+    if not header.complete:
+        notes.append(truncated(str(task.source), header))
     line = f"{task.target}: {decoded(image, time.perf_counter() - start)}"
-    return Outcome(task, line, notes, raw_bytes(header), len(data))
+    return Outcome(task, line, tuple(notes), raw_bytes(header), len(data))
+
+
+def check_target(target: Path, header: "Info", options: Mapping[str, Any]) -> None:
+    """Raise ImageError if the picture of a file cannot be written to `target`.
+
+    What a region or a reduced picture measures is known when it is decoded, and checked then.
+    """
+    import diffcodec
+
+    whole = options.get("region") is None and options.get("size") is None
+    size = (header.width, header.height) if whole else (1, 1)
+    diffcodec.check_target(target, header.mode, header.depth, size, header.metadata)
 
 
 def raw_bytes(header: "Info") -> int:

@@ -19,10 +19,10 @@ from diffcodec.cli.common import (
     name_output,
     none_with,
     open_input,
+    picture_file,
     positive,
     progress_bar,
     read_bytes,
-    read_picture,
     refuse_inputs,
     report,
     write_data,
@@ -65,6 +65,11 @@ from diffcodec.errors import ImageError
     help="Longest side of the tiles of a photograph, 64 to 2048; 0 for none.  "
     "[1024 beyond four million pixels]",
 )
+@click.option(
+    "--strip",
+    is_flag=True,
+    help="Leave out metadata, but for colours (ICC profile...) and which way is up.",
+)
 @many_files
 @computing
 def encode(
@@ -77,6 +82,7 @@ def encode(
     psnr: float | None,
     max_error: int | None,
     tile: int | None,
+    strip: bool,
     recursive: bool,
     jobs: int,
     scheduler: str | None,
@@ -102,6 +108,7 @@ def encode(
             psnr=psnr,
             max_error=max_error,
             tile=tile,
+            strip=strip,
             jobs=jobs > 1,
             scheduler=scheduler,
             force=force,
@@ -112,7 +119,7 @@ def encode(
     options: dict[str, Any] = at_most_one(
         bpp=bpp, max_bytes=max_bytes, psnr=psnr, max_error=max_error
     )
-    options |= {"process": process, "tile": tile, **computing}
+    options |= {"process": process, "tile": tile, "strip": strip, **computing}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
@@ -128,17 +135,21 @@ def encode(
 def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: bool) -> None:
     """Encode one picture and print its line."""
     import diffcodec
-    from diffcodec.cli.batch import encoded
+    from diffcodec.cli.batch import encoded, outgrown
 
     if keep_time:
         files_only("--keep-times", source, output)
     start = time.perf_counter()
-    image = read_picture(source)
+    file = picture_file(source)
+    image = diffcodec.read_image(file, complain)
     with progress_bar(source) as progress:
         data = diffcodec.encode(image, **options, progress=progress)
     write_data(data, output)
     if keep_time:
         Task(Path(source), Path(output)).keep_time()
+    size = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
+    for note in outgrown(source, image, size, data):
+        complain(note)
     report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
 
 
@@ -189,6 +200,8 @@ def decode(
 ) -> None:
     """Decode files, or as much of them as there is.
 
+    Metadata are written where the format of OUT holds them; a line says what is left out.
+
     IN.dfc is a file, a folder or a pattern of files, or - for standard input. Of many files,
     those are left out whose picture was made from the same bytes with the same options, and is
     whole.
@@ -234,7 +247,7 @@ def decode_one(
 ) -> None:
     """Decode the file of one picture and print its line."""
     import diffcodec
-    from diffcodec.cli.batch import decoded, truncated
+    from diffcodec.cli.batch import check_target, decoded, truncated
 
     if options["show"] == "flow":
         raise click.UsageError(f"--show flow is for a set, and {source} is none")
@@ -245,7 +258,7 @@ def decode_one(
     start = time.perf_counter()
     header = diffcodec.info(data, rungs=False)
     if target != STANDARD:
-        diffcodec.check_suffix(Path(target), header.mode, header.depth)
+        check_target(Path(target), header, options)
         if output is None and Path(target).exists():
             # It may well be the original, and what is decoded a mere preview.
             raise ImageError(f"{target} exists: name it with -o to replace it")
@@ -260,15 +273,21 @@ def decode_one(
 
 
 def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
-    """Decode while the input arrives; `target` always holds the last picture whole."""
+    """Decode while the input arrives; `target` always holds the last picture whole, and upright.
+
+    Which way is up stands at the end of a file: from a pipe the last picture alone is turned.
+    """
     import diffcodec
 
     refuse_inputs(target, source)
     diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
         for preview in diffcodec.decode_progressive(file, **computing):
-            write_picture(preview.picture, target)
+            notes: list[str] = []
+            diffcodec.write_image(diffcodec.upright(preview.picture), Path(target), notes.append)
             click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")
+    for note in notes:
+        complain(note)
     if not preview.complete:
         complain(f"{source} is truncated: this is a preview")
 

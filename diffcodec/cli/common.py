@@ -155,13 +155,16 @@ def read_bytes(source: str) -> bytes:
         return file.read()
 
 
+def picture_file(source: str) -> Path | io.BytesIO:
+    """What `diffcodec.read_image` takes for a file or standard input."""
+    return io.BytesIO(read_bytes(source)) if source == STANDARD else Path(source)
+
+
 def read_picture(source: str) -> "Picture":
     """Read a picture from a file or standard input."""
     import diffcodec
 
-    return diffcodec.read_image(
-        io.BytesIO(read_bytes(source)) if source == STANDARD else Path(source), complain
-    )
+    return diffcodec.read_image(picture_file(source), complain)
 
 
 def read_rgb(source: str) -> "Image.Image":
@@ -195,7 +198,8 @@ def write_picture(image: "Picture", output: str) -> None:
     """Write a picture to a file or standard output."""
     import diffcodec
 
-    diffcodec.write_image(image, sys.stdout.buffer if output == STANDARD else Path(output))
+    target = sys.stdout.buffer if output == STANDARD else Path(output)
+    diffcodec.write_image(image, target, complain)
 
 
 def write_data(data: bytes, output: str) -> None:

@@ -73,6 +73,9 @@ def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> No
     }
     if found.tile:
         fields["tiles"] = f"of {found.tile} pixels a side at most"
+    if found.metadata:
+        kinds = (f"{name} {size:,} bytes" for name, size in found.metadata.items())
+        fields["metadata"] = ", ".join(kinds)
     print_fields(fields | size_fields(found, pixels))
     click.echo("\nrung       bytes      bpp" + ("     PSNR" if quality is not None else ""))
     for rung in found.rungs:
@@ -119,7 +122,7 @@ def size_fields(found: "diffcodec.Info | diffcodec.SetInfo", pixels: int) -> dic
 def print_fields(fields: dict[str, str]) -> None:
     """Print labels and values in columns."""
     for label, value in fields.items():
-        click.echo(f"{label:<9}{value}")
+        click.echo(f"{label:<10}{value}")
 
 
 def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int, float]:

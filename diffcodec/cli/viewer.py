@@ -68,9 +68,14 @@ def frames(data: bytes, **computing: Any) -> list[Frame]:
     last = previews[max(previews)]
     pixels = last.width * last.height
     return [
-        Frame(used, 8 * used / pixels, diffcodec.psnr(image, last), diffcodec.eight_bits(image))
+        Frame(used, 8 * used / pixels, diffcodec.psnr(image, last), _shown(image))
         for used, image in sorted(previews.items())
     ]
+
+
+def _shown(picture: diffcodec.Picture) -> Image.Image:
+    """The picture as a screen shows it."""
+    return diffcodec.to_pillow(diffcodec.upright(diffcodec.eight_bits(picture)))
 
 
 def _page(shown: list[Frame], title: str) -> bytes:

@@ -14,10 +14,17 @@ from PIL import Image, ImageFile
 
 from diffcodec import container
 from diffcodec.errors import DiffcodecError, ImageError
-from diffcodec.pictures.metadata import to_info
+from diffcodec.pictures.metadata import COMMENT, of_image, to_info
 
 FORMAT = "DFC"
-LIMITS = ("bpp", "max_bytes", "psnr")
+OPTIONS = (
+    *("bpp", "max_bytes", "psnr", "max_error", "process", "tile", "strip"),
+    *("model", "threads", "device"),
+)
+"""Those of `save` that `diffcodec.encode` takes."""
+
+METADATA = ("icc_profile", "exif", "xmp", "dpi", "comment")
+"""Those of `save` that take the place of the picture's own metadata."""
 
 
 def register() -> None:
@@ -109,17 +116,24 @@ class DfcImageFile(ImageFile.ImageFile):
 
 
 def _save(im: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Encode; the options are bpp, max_bytes, psnr, icc_profile and exif."""
+    """Encode, with OPTIONS and METADATA; Pillow's own options are not taken for others."""
     import diffcodec
+    from diffcodec.pictures.loading import load
 
     options = im.encoderinfo
-    image = im.copy()
-    for name in ("icc_profile", "exif"):
-        if name in options:
-            value = options[name]
-            image.info[name] = value.tobytes() if isinstance(value, Image.Exif) else value
     with _as_os_error():
-        data = diffcodec.encode(image, **{key: options[key] for key in LIMITS if key in options})
+        if unknown := options.keys() - {*OPTIONS, *METADATA}:
+            raise ImageError(
+                f"a .dfc file is saved without the option {min(unknown)!r}: "
+                f"there are {', '.join(OPTIONS + METADATA)}"
+            )
+        image = load(im, "the picture").copy()
+        info = to_info(of_image(im))
+        if "comment" in options:
+            info.get("text", {}).pop(COMMENT, None)
+        image.info = {key: image.info[key] for key in image.info if key == "transparency"}
+        image.info |= info | {key: options[key] for key in METADATA if key in options}
+        data = diffcodec.encode(image, **{key: options[key] for key in OPTIONS if key in options})
     fp.write(data)
     if not isinstance(fp, io.BytesIO):
         fp.flush()

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffcodec.errors import ImageError
-from diffcodec.pictures.images import write_atomically
+from diffcodec.pictures.writing import write_atomically
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff"}
 
