@@ -33,7 +33,7 @@ from diffcodec.absorbing import stream as absorbing
 from diffcodec.errors import DiffcodecError
 from diffcodec.exact import files
 from diffcodec.gaussian import stream as gaussian
-from diffcodec.quantized import model
+from diffcodec.quantized import model, tiled
 from diffcodec.quantized import stream as quantised
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -44,6 +44,9 @@ FILES = 20
 MAX_PIXELS = 1 << 9
 """The size limit is lowered to this: a larger picture is only slower."""
 
+SMALLEST_TILE = 5
+"""So are tiles."""
+
 MAX_METADATA = 1 << 12
 
 STARTS = [
@@ -53,7 +56,8 @@ STARTS = [
 """How the contents of boxes begin that make some sense."""
 
 DECISIONS_PER_PIXEL, DECISIONS = 150, 1000
-"""A decoder reads at most so many bits: 28 planes of 4 samples, and the wakes of the levels."""
+"""A decoder reads at most so many bits of a pixel, 28 planes of 4 samples, and of a tile, on which
+levels are significant."""
 
 SET_DECISIONS_PER_PIXEL = 4000
 """The same of a set, whose pictures are padded: 3 samples of 129 latents by some 7 decisions."""
@@ -61,15 +65,21 @@ SET_DECISIONS_PER_PIXEL = 4000
 
 def corpus() -> list[bytes]:
     """The kept files, made to name the present models."""
-    kept = [path.read_bytes() for path in sorted(CORPUS.glob("*.dfc"))]
-    return [
-        data[:8] + present_model(data) + data[12:] if has_model(data) else data for data in kept
-    ]
+    return [renewed(path.read_bytes()) for path in sorted(CORPUS.glob("*.dfc"))]
 
 
-def has_model(data: bytes) -> bool:
-    """Whether a file names its model where files do that use no features."""
-    return len(data) > 3 and data[2] & 15 != container.STORED and data[3] < 128
+def renewed(data: bytes) -> bytes:
+    """A file that names the present model, if it names one at all."""
+    with suppress(DiffcodecError):
+        if diffcodec.is_set(data) or len(data) < 4 or data[3] < 128:
+            stored_samples = len(data) > 3 and data[2] & 15 == container.STORED
+            return data if stored_samples else data[:8] + present_model(data) + data[12:]
+        with limits():
+            header, start = container.read_header(data)
+        if header.model:
+            header = replace(header, model=present_model(data))
+        return container.write_header(header) + data[start:]
+    return data
 
 
 @cache
@@ -137,7 +147,10 @@ def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
             depth=draw(st.sampled_from([8, 16])),
             lossless=draw(st.booleans()),
             has_boxes=draw(st.booleans()),
+            step=draw(st.sampled_from([1, 3, 9, 255])),
         )
+        tile = draw(st.sampled_from([0, SMALLEST_TILE, 7, 64]))
+        header = replace(header, tile=tile if header.codec == container.QUANTISED else 0)
     stream = draw(damaged(stream) | st.binary(max_size=80))
     header = replace(header, stream_bytes=len(stream))
     if header.width * header.height <= MAX_PIXELS and draw(st.booleans()):
@@ -193,7 +206,11 @@ def with_checksum(header: container.Header, stream: bytes) -> container.Header:
             found = container.checksum(drawing.planes(state, header.depth))
             return replace(header, checksum=found)
         weights = model.find(header.model)
-        states = quantised._empty_states(header, weights)
+        if header.tile:
+            return replace(
+                header, checksum=container.checksum(tiled._known(weights, header, stream))
+            )
+        states = quantised.empty_states(header, weights)
         for _ in quantised.walk(weights, states, quantised._decoder(header, stream)):
             pass
         return replace(header, checksum=quantised._checksum(header, states))
@@ -217,8 +234,10 @@ def limits():
 
     with (
         mock.patch.object(container, "MAX_PIXELS", MAX_PIXELS),
+        mock.patch.object(container, "SMALLEST_TILE", SMALLEST_TILE),
         mock.patch.object(container, "MAX_METADATA", MAX_METADATA),
         mock.patch.object(quantised, "RangeDecoder", Counting),
+        mock.patch.object(tiled, "RangeDecoder", Counting),
         mock.patch.object(absorbing, "RangeDecoder", Counting),
         mock.patch.object(streaming, "RangeDecoder", Counting),
         mock.patch.object(gaussian, "RangeDecoder", Counting),
@@ -242,14 +261,17 @@ def check(data: bytes) -> None:
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
             check_set(data)
-    declared = 0
-    with suppress(DiffcodecError):
+    declared, tiles = 0, 1
+    with suppress(DiffcodecError), mock.patch.object(container, "SMALLEST_TILE", SMALLEST_TILE):
         header, _ = container.read_header(data)
         declared = header.width * header.height
+        tiles = len(tiled.places(header)) if header.tile and declared <= MAX_PIXELS else 1
     acts = {
         "decode": lambda: diffcodec.decode(data).size,
         "sample": lambda: diffcodec.decode(data, show="sample").size,
         "rung": lambda: diffcodec.decode(data, rung=6).size,
+        "reduced": lambda: diffcodec.decode(data, size=3).size,
+        "region": lambda: diffcodec.decode(data, region=(0, 0, 1, 1)).size,
         "info": lambda: diffcodec.info(data),
         "progressive": lambda: [p.bytes_used for p in diffcodec.decode_progressive(data)],
     }
@@ -258,7 +280,8 @@ def check(data: bytes) -> None:
             act()
         if declared > MAX_PIXELS:
             assert read[0] == 0, f"{name} worked on a picture beyond the limit"
-        assert read[0] <= DECISIONS_PER_PIXEL * declared + DECISIONS, f"{name} read {read[0]} bits"
+        limit = DECISIONS_PER_PIXEL * declared + DECISIONS * tiles
+        assert read[0] <= limit, f"{name} read {read[0]} bits"
     with limits():
         assert shown(Slow(data)) == shown(data)
     with limits(), suppress(OSError), Image.open(io.BytesIO(data)) as image:
