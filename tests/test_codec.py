@@ -52,6 +52,7 @@ def coded():
     with Image.open(PHOTO) as photo:
         left, top = photo.width // 3, photo.height // 3
         image = photo.convert("RGB").crop((left, top, left + 40, top + 28))
+    image.info.clear()
     return image, diffcodec.encode(image)
 
 

@@ -45,9 +45,9 @@ def test_what_two_processes_at_once_did_is_left_out(photos):
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        (["--bpp", "7"], []),
-        ([], ["--bpp", "7"]),
-        (["--bpp", "7"], ["--bpp", "9"]),
+        (["--bpp", "14"], []),
+        ([], ["--bpp", "14"]),
+        (["--bpp", "14"], ["--bpp", "16"]),
         (["--psnr", "20"], ["--max-bytes", "40"]),
         (["--process", "photo"], ["--process", "drawing"]),
     ],

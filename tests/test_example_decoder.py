@@ -15,7 +15,8 @@ from PIL import Image
 import diffcodec
 from diffcodec import container, stored
 from diffcodec.exact import files
-from diffcodec.pictures.images import read_image, to_planes
+from diffcodec.pictures.images import to_planes
+from diffcodec.pictures.reading import read_image
 from diffcodec.quantized import coding, colour, stream, tiled
 from diffcodec.quantized.preview import plain
 
