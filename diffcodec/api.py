@@ -134,7 +134,7 @@ def encode(
             colour signalling, and which way up it is.
         process: one of PROCESSES. With a limit, "auto" takes a drawing only if all of it fits.
         tile: the longest side of the tiles of a photograph, from 64 to 2048, whose regions can be
-            decoded alone then; 0 for none; None for tiles of 1024 if it has more than four million
+            decoded alone then; 0 for none; None for tiles of 512 if it has more than four million
             pixels, which needs them.
         model: a model file in place of the default one for pictures of that kind and size; it says
             by which process.

@@ -27,10 +27,7 @@ _LOOKED_AT = 1 << 16  # pixels whose colours are counted
 
 def processes(planes: NDArray) -> tuple[str, ...]:
     """What to try for a picture uint8 or uint16 [C, H, W]; the photograph first."""
-    same = np.zeros(planes.shape[1:], np.bool_)
-    same[:, 1:] |= (planes[:, :, 1:] == planes[:, :, :-1]).all(0)
-    same[1:] |= (planes[:, 1:] == planes[:, :-1]).all(0)
-    share, few = float(same.mean()), _has_few_colours(planes)
+    share, few = _repeated(planes), _has_few_colours(planes)
     if share < FEWEST and not few:
         return (PHOTO,)
     return (DRAWING,) if share > MOST and few else (PHOTO, DRAWING)
@@ -46,6 +43,18 @@ def patches(planes: NDArray) -> list[NDArray]:
         for top in rows
         for left in columns
     ]
+
+
+def _repeated(planes: NDArray) -> float:
+    """The share of pixels that equal the one above or to the left."""
+    count, rows = 0, max(1, LARGE // planes.shape[2])
+    for top in range(0, planes.shape[1], rows):
+        strip = planes[:, max(0, top - 1) : top + rows]  # with the row above it
+        same = np.zeros(strip.shape[1:], np.bool_)
+        same[:, 1:] |= (strip[:, :, 1:] == strip[:, :, :-1]).all(0)
+        same[1:] |= (strip[:, 1:] == strip[:, :-1]).all(0)
+        count += int(np.count_nonzero(same[min(top, 1) :]))
+    return count / planes[0].size
 
 
 def _has_few_colours(planes: NDArray) -> bool:

@@ -418,7 +418,9 @@ def checksum(*pictures: "NDArray") -> int:
     """CRC-32 of samples, uint8 or uint16 [C, H, W]: plane by plane, the low byte first."""
     crc = 0
     for planes in pictures:
-        crc = zlib.crc32(planes.astype(f"<u{planes.itemsize}").tobytes(), crc)
+        for plane in planes:
+            whole = plane.astype(f"<u{plane.itemsize}", order="C", copy=False)
+            crc = zlib.crc32(whole.data, crc)
     return crc
 
 

@@ -32,6 +32,8 @@ def main() -> None:
     # Threads of OpenMP that wait for work take the processor from whoever has some, unless told so
     # before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # oneDNN keeps what it has made for each shape of a layer, of which large pictures have many.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # A third of the time that torch takes to load and to leave is garbage collection that finds
     # nothing.
     gc.set_threshold(100_000)

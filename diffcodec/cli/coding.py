@@ -63,7 +63,7 @@ from diffcodec.errors import ImageError
     "--tile",
     type=click.IntRange(min=0),
     help="Longest side of the tiles of a photograph, 64 to 2048; 0 for none.  "
-    "[1024 beyond four million pixels]",
+    "[512 beyond four million pixels]",
 )
 @click.option(
     "--strip",

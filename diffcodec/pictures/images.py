@@ -51,6 +51,10 @@ Picture = Image.Image | DeepImage
 NO_BOXES: Boxes = MappingProxyType({})
 
 
+_STRIP = 1 << 22
+"""Pixels of a strip."""
+
+
 def to_planes(image: Picture | np.ndarray) -> tuple[str, np.ndarray]:
     """Return the coded mode (one of MODES) and the planes, uint8 or uint16 [C, H, W].
 
@@ -73,8 +77,18 @@ def to_planes(image: Picture | np.ndarray) -> tuple[str, np.ndarray]:
         mode += "A"
     if image.mode != mode:
         image = image.convert(mode)
-    pixels = np.asarray(image).reshape(image.height, image.width, len(mode))
-    return mode, np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    return mode, _pillow_planes(image)
+
+
+def _pillow_planes(image: Image.Image) -> np.ndarray:
+    """The planes of a loaded picture, strip by strip: Pillow needs a picture's memory twice."""
+    width, height = image.size
+    planes = np.empty((len(image.getbands()), height, width), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+        planes[:, top : top + rows] = np.moveaxis(strip.reshape(-1, width, len(planes)), -1, 0)
+    return planes
 
 
 def _array_planes(pixels: np.ndarray) -> tuple[str, np.ndarray]:

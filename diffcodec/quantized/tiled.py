@@ -34,7 +34,7 @@ from diffcodec.quantized.step import walk
 from diffcodec.quantized.stream import empty_states, image_states, known_planes, shown_planes
 from diffcodec.streaming import Stream
 
-SIDE = 1024
+SIDE = 512
 """The longest side of a tile, unless a caller asks for another."""
 
 COARSE = 4
