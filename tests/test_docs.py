@@ -1,6 +1,7 @@
 """The documentation is true: its commands run, in order, on tiny pictures; its code does too."""
 
 import io
+import math
 import re
 import shlex
 import shutil
@@ -98,6 +99,16 @@ def test_the_code_of_the_readme_runs(folder):
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
     assert diffcodec.decode(Path("small.dfc").read_bytes()).size == (40, 24)
+
+
+def test_the_code_of_the_gaussian_page_runs(capsys):
+    names = {}
+    for code in blocks(ROOT / "docs" / "gaussian.md", "python"):
+        exec(compile(code, "gaussian.md", "exec"), names)
+    assert names["pixels"].shape == (4, 3, 8, 8)
+    # White data of this deviation, in values of a pixel.
+    entropy = math.log2(0.2 * 128 * math.sqrt(2 * math.pi * math.e))
+    assert names["bits"].total.mean == pytest.approx(entropy, abs=0.3)
 
 
 def test_the_container_is_as_described():

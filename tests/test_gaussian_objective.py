@@ -70,7 +70,7 @@ def information(ends):
 # --- the VLB -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["x", "eps", "v", "score"])
+@pytest.mark.parametrize("kind", ["x", "eps", "v", "score", "flow"])
 def test_the_continuous_vlb_of_the_best_denoiser_is_mutual_information(kind):
     schedule = LinearLogSnr(11.0, -6.0)
     model = GaussianModel(linear(kind=kind), schedule, kind=kind)

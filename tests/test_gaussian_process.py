@@ -7,9 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffcodec import gaussian
+from diffcodec.gaussian.model import ByStep, GaussianModel
 from diffcodec.gaussian.parameterisation import Prediction
 from diffcodec.gaussian.process import (
     alpha,
+    flow_time,
+    from_alpha_bar,
+    from_flow_time,
+    from_ve_sigma,
     interpolated_variance,
     marginal,
     posterior,
@@ -123,7 +129,7 @@ def test_reverse_variances_run_from_beta_tilde_to_beta():
 # --- parameterisations ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["x", "eps", "v", "score"])
+@pytest.mark.parametrize("kind", ["x", "eps", "v", "score", "flow"])
 def test_every_parameterisation_tells_all_the_others(kind):
     x, eps = torch.randn(2, 27, dtype=torch.float64)
     z = marginal(x, LEVELS).draw(eps)
@@ -132,6 +138,7 @@ def test_every_parameterisation_tells_all_the_others(kind):
         "eps": eps,
         "v": alpha(LEVELS) * eps - sigma(LEVELS) * x,
         "score": -(z - alpha(LEVELS) * x) / sigma(LEVELS) ** 2,
+        "flow": eps - x,
     }
     prediction = Prediction.of(kind, truth[kind], z, LEVELS)
     for name, value in truth.items():
@@ -148,6 +155,53 @@ def test_the_score_is_the_gradient_of_the_log_density_and_v_that_of_the_angle():
     angle = torch.atan2(sigma(LEVELS), alpha(LEVELS)).requires_grad_()
     (velocity,) = torch.autograd.grad((angle.cos() * x + angle.sin() * eps).sum(), angle)
     assert_close(prediction.v, velocity)
+
+
+def test_rectified_flow_goes_straight():
+    """z / (alpha + sigma) is its x_t, and its derivative by t is eps - x at all levels."""
+    x, eps = torch.randn(2, 1, dtype=torch.float64)
+    t = flow_time(LEVELS)
+    straight = marginal(x, LEVELS).draw(eps) / (alpha(LEVELS) + sigma(LEVELS))
+    assert_close(straight, (1 - t) * x + t * eps)
+    assert_close(straight.diff() / t.diff(), (eps - x).expand(len(LEVELS) - 1))
+    assert_close(from_flow_time(t), LEVELS)
+
+
+# --- the names of others -------------------------------------------------------------------------
+
+
+def test_levels_go_by_other_names():
+    alpha_bar = torch.sigmoid(LEVELS)
+    assert_close(from_alpha_bar(alpha_bar), LEVELS)
+    assert_close(ve_sigma(LEVELS), ((1 - alpha_bar) / alpha_bar).sqrt())
+    assert_close(from_ve_sigma(ve_sigma(LEVELS)), LEVELS)
+    betas = linear_betas(1000)
+    schedule = DiscreteBetas(betas)
+    assert_close(schedule.levels, from_alpha_bar((1 - betas).cumprod(0)), rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_of_steps_is_asked_for_steps():
+    asked = []
+
+    def network(z, step):
+        asked.append(step)
+        return z
+
+    schedule = DiscreteBetas(linear_betas(1000))
+    model = GaussianModel(ByStep(network, schedule), schedule, kind="eps")
+    model(torch.zeros(3, 1, 1, 1), schedule.levels[[0, 7, 999]].float())
+    assert_close(asked[0], torch.tensor([0.0, 7.0, 999.0]), rtol=0, atol=1e-2)
+    model(torch.zeros(1, 1, 1, 1), schedule.levels[40:42].mean()[None])
+    assert_close(asked[1], torch.tensor([40.5]), rtol=0, atol=1e-6)
+    assert asked[1].dtype == torch.float32
+
+
+def test_all_public_names_are_there():
+    assert gaussian.__all__ == sorted(gaussian.__all__)
+    for name in gaussian.__all__:
+        assert getattr(gaussian, name).__name__ == name or name == "load"
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = gaussian.nothing
 
 
 # --- schedules -----------------------------------------------------------------------------------

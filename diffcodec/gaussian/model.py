@@ -23,7 +23,7 @@ from diffcodec.gaussian.process import (
     to_ve,
     ve_sigma,
 )
-from diffcodec.gaussian.schedule import Schedule
+from diffcodec.gaussian.schedule import Schedule, Tabulated
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """z [N, C, H, W] and log-SNRs [N] to predictions alike, or with 2 C channels (see `Variance`)."""
@@ -39,8 +39,29 @@ KNOTS = 65
 """Levels at which the errors of a network are measured, at equal distances of time."""
 
 
+class ByStep(nn.Module):
+    """A network that takes the number of a step as a `Network`, which takes log-SNRs.
+
+    Args: a network of z [N, C, H, W] and numbers [N], in the type of z; the schedule of its steps,
+    where 0 has the least noise. Between two steps the numbers are no whole ones.
+    """
+
+    def __init__(self, network: Network, schedule: Tabulated) -> None:
+        super().__init__()
+        self.network, self.schedule = network, schedule
+
+    def forward(self, z: Tensor, log_snr: Tensor) -> Tensor:
+        return self.network(z, self.schedule.step_of(log_snr).to(z.dtype))
+
+
 class GaussianModel(nn.Module):
     """p(z_1), p(z_s | z_t) and p(x | z_0) of data in (-1, 1).
+
+    Args:
+        network: any callable; a module's parameters become the model's.
+        schedule: the log-SNR of a time.
+        kind: what the network predicts.
+        variance, decoder: as there.
 
     Attributes:
         levels, errors: log-SNRs [KNOTS] of which the mean squared error of eps has been measured
@@ -90,7 +111,12 @@ class GaussianModel(nn.Module):
 
     def reverse(self, z: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> Gaussian:
         """p(z_s | z_t): the posterior q(z_s | z_t, x) at the predicted x, with its own variance."""
-        prediction, spread = self(z, log_snr_t)
+        return self.reverse_given(*self(z, log_snr_t), z, log_snr_t, log_snr_s)
+
+    def reverse_given(
+        self, prediction: Prediction, spread: Tensor, z: Tensor, log_snr_t: Tensor, log_snr_s: Tensor
+    ) -> Gaussian:
+        """`reverse`, of what `forward` has given."""
         log_snr_t, log_snr_s = per_example(log_snr_t, z), per_example(log_snr_s, z)
         mean = posterior(z, prediction.x, log_snr_t, log_snr_s).mean
         return Gaussian(mean, self.reverse_variance(spread, log_snr_t, log_snr_s))

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from diffcodec.gaussian.process import alpha, sigma
 
-Kind = Literal["x", "eps", "v", "score"]
-"""The data, the noise, v = alpha eps - sigma x (Salimans and Ho, 2022), grad log q(z_t | x)."""
+Kind = Literal["x", "eps", "v", "score", "flow"]
+"""The data, the noise, v = alpha eps - sigma x (Salimans and Ho, 2022), grad log q(z_t | x), and
+eps - x, the velocity of rectified flow (Liu et al., 2023)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Prediction:
                 x, eps = a * z - s * value, s * z + a * value
             case "score":
                 x, eps = (z + s * s * value) / a, -s * value
+            case "flow":
+                x, eps = (z - s * value) / (a + s), (z + a * value) / (a + s)
         return cls(x, eps, log_snr)
 
     @property
@@ -43,3 +46,8 @@ class Prediction:
     def score(self) -> Tensor:
         """The gradient of the log density of z."""
         return -self.eps / sigma(self.log_snr)
+
+    @property
+    def flow(self) -> Tensor:
+        """The derivative of (1 - t) x + t eps by t."""
+        return self.eps - self.x

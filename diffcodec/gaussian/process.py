@@ -103,3 +103,23 @@ def to_ve(z: Tensor, log_snr: Tensor) -> Tensor:
 def to_vp(y: Tensor, log_snr: Tensor) -> Tensor:
     """The inverse of `to_ve`."""
     return y * alpha(log_snr)
+
+
+def from_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """The log-SNR of DDPM's alpha_bar = alpha^2, `alphas_cumprod` of diffusers."""
+    return torch.logit(alpha_bar)
+
+
+def from_ve_sigma(deviation: Tensor) -> Tensor:
+    """The log-SNR of the sigma of k-diffusion; the inverse of `ve_sigma`."""
+    return -2 * deviation.log()
+
+
+def flow_time(log_snr: Tensor) -> Tensor:
+    """The time t of rectified flow, whose x_t = (1 - t) x + t eps is z / (alpha + sigma)."""
+    return torch.sigmoid(-0.5 * log_snr)
+
+
+def from_flow_time(t: Tensor) -> Tensor:
+    """The log-SNR of a time of rectified flow; the inverse of `flow_time`."""
+    return -2 * torch.logit(t)
