@@ -111,10 +111,16 @@ class GaussianModel(nn.Module):
 
     def reverse(self, z: Tensor, log_snr_t: Tensor, log_snr_s: Tensor) -> Gaussian:
         """p(z_s | z_t): the posterior q(z_s | z_t, x) at the predicted x, with its own variance."""
-        return self.reverse_given(*self(z, log_snr_t), z, log_snr_t, log_snr_s)
+        prediction, spread = self(z, log_snr_t)
+        return self.reverse_given(prediction, spread, z, log_snr_t, log_snr_s)
 
     def reverse_given(
-        self, prediction: Prediction, spread: Tensor, z: Tensor, log_snr_t: Tensor, log_snr_s: Tensor
+        self,
+        prediction: Prediction,
+        spread: Tensor,
+        z: Tensor,
+        log_snr_t: Tensor,
+        log_snr_s: Tensor,
     ) -> Gaussian:
         """`reverse`, of what `forward` has given."""
         log_snr_t, log_snr_s = per_example(log_snr_t, z), per_example(log_snr_s, z)
