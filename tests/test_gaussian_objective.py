@@ -6,6 +6,8 @@ expectations, without any noise.
 """
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,13 +34,13 @@ MEAN, DEVIATION = 0.3, 0.5
 QUAD = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1]], dtype=torch.float64).reshape(2, 1, 1, 1, 4)
 
 
-def linear(share=1.0, kind="v"):
-    """A linear denoiser: the best one for N(MEAN, DEVIATION^2), or a share of its correction."""
+def linear(share=1.0, kind="v", mean=MEAN, deviation=DEVIATION):
+    """A linear denoiser: the best one for N(mean, deviation^2), or a share of its correction."""
 
     def network(z, log_snr):
         level = per_example(log_snr, z)
-        gain = DEVIATION**2 * alpha(level) / (DEVIATION**2 * alpha(level) ** 2 + sigma(level) ** 2)
-        x = MEAN + share * gain * (z - alpha(level) * MEAN)
+        gain = deviation**2 * alpha(level) / (deviation**2 * alpha(level) ** 2 + sigma(level) ** 2)
+        x = mean + share * gain * (z - alpha(level) * mean)
         return getattr(Prediction.of("x", x, z, level), kind)
 
     return network
@@ -168,6 +170,29 @@ def test_calibrated_variances_make_few_steps_as_good_as_infinitely_many():
         assert step_sum(schedule, steps) > 1.05 * expected
     model.calibrate(torch.zeros(2, 1, 8, 8), torch.Generator())  # of other data
     assert integral(elbo.discrete, model, count=3, steps=3) > 1.02 * expected
+
+
+def test_the_table_of_steps_is_what_the_page_says():
+    page = (Path(__file__).parent.parent / "docs" / "gaussian.md").read_text()
+    heading, _, *rows = re.search(r"<!-- steps -->\n(.*)<!-- /steps -->", page, re.S)[
+        1
+    ].splitlines()
+    assert len(rows) > 5
+    for place, variance in enumerate(re.findall(r"`(\w+)`", heading), 1):
+        model = GaussianModel(linear(mean=0, deviation=0.2), LinearLogSnr(11.0, -6.0))
+        model.variance = variance
+        snrs = 0.04 * model.levels.exp()
+        model.errors.copy_(snrs / (1 + snrs))
+        for row in rows:
+            cells = row.strip("| ").split(" | ")
+            count = 4000 if cells[0] == "∞" else int(cells[0])
+            x, noise = (0.2 * QUAD[0]).expand(count, 1, 1, 4), QUAD[1].expand(count, 1, 1, 4)
+            arguments = model, x, midpoints(count), noise
+            if cells[0] == "∞":
+                bits = elbo.continuous(*arguments)
+            else:
+                bits = elbo.discrete(*arguments, count)
+            assert float(bits.detach().mean()) == pytest.approx(float(cells[place]), abs=6e-4)
 
 
 def test_errors_lie_between_those_that_were_measured():

@@ -22,7 +22,17 @@ from diffcodec.gaussian.process import (
     to_vp,
     ve_sigma,
 )
-from diffcodec.gaussian.samplers import ancestral, ddim, decode, heun, langevin, mosaic
+from diffcodec.gaussian.samplers import (
+    ancestral,
+    between,
+    ddim,
+    decode,
+    heun,
+    langevin,
+    mosaic,
+    predictor_corrector,
+    progressive,
+)
 from diffcodec.gaussian.schedule import Cosine, LinearLogSnr
 
 MEAN, DEVIATION = 0.3, 0.5
@@ -68,6 +78,7 @@ SAMPLERS = {
     "ddim": (lambda z, grid: ddim(model(), z, grid, seeded()), 200),
     "ddim, half": (lambda z, grid: ddim(model(), z, grid, seeded(), eta=0.5), 200),
     "heun": (lambda z, grid: heun(model(), z, grid), 40),
+    "predictor-corrector": (lambda z, g: predictor_corrector(model(), z, g, seeded()), 150),
 }
 
 
@@ -173,6 +184,60 @@ def test_langevin_dynamics(step):
     assert_moments(samples, mean, variance)
     assert variance == pytest.approx(DEVIATION**2 + math.exp(-grid[-1]), rel=0.12)
     assert mean == pytest.approx(MEAN, abs=0.05)
+
+
+def test_correctors_repair_what_few_steps_have_done():
+    """The moments of predictor and corrector, which are linear for Gaussian data, step by step."""
+    grid = SCHEDULE.grid(12)
+    mean, variance, step = 0.0, 1.0, 0.3
+    for t, s in pairwise(grid.double()):
+        zero, one = (model().reverse(torch.full((1, 1, 1, 1), v).double(), t, s) for v in (0.0, 1))
+        slope = float(one.mean - zero.mean)
+        mean, variance = float(zero.mean) + slope * mean, slope**2 * variance + float(one.variance)
+        pull = step * float(sigma(s)) ** 2 / (2 * end_variance(s))
+        for _ in range(3):
+            mean = mean + pull * (MEAN * float(alpha(s)) - mean)
+            variance = (1 - pull) ** 2 * variance + step * float(sigma(s)) ** 2
+    z = predictor_corrector(model(), noise(), grid, seeded(), sweeps=3, step=step)
+    assert_moments(z, mean, variance)
+    plain = float(ancestral(model(), noise(), grid, seeded()).var())
+    target = end_variance(grid[-1])
+    assert abs(variance - target) < 0.75 * abs(plain - target)
+
+
+# --- on the way ----------------------------------------------------------------------------------
+
+
+def test_progressive_generation_predicts_where_it_goes():
+    grid, z = SCHEDULE.grid(120), noise(4000)
+    shown = list(progressive(model(), z, grid, seeded()))
+    assert len(shown) == 120
+    torch.testing.assert_close(shown[0], best(z, grid[:1]))
+    z_0 = ancestral(model(), z, grid, seeded())
+    torch.testing.assert_close(to_ve(z_0, grid[-1]), shown[-1], rtol=0, atol=0.2)
+    distances = [float((x - shown[-1]).square().mean()) for x in shown[20::20]]
+    assert distances == sorted(distances, reverse=True)
+    # Predictions spread from the mean of the data to their deviation.
+    assert float(shown[0].std()) < 0.01
+    assert float(shown[-1].std()) == pytest.approx(DEVIATION, rel=0.1)
+
+
+def test_latents_lie_between_two_pictures():
+    x, other = MEAN + DEVIATION * torch.randn(2, 3, 8, 8, generator=seeded(8), dtype=torch.float64)
+    shares, level = torch.tensor([0.0, 0.25, 1.0]), torch.tensor(1.0, dtype=torch.float64)
+    z = between(x, other, shares, level, seeded())
+    source = seeded()
+    ends = [
+        marginal(p, level).draw(torch.randn(p.shape, generator=source, dtype=torch.float64))
+        for p in (x, other)
+    ]
+    torch.testing.assert_close(z[0], ends[0])
+    torch.testing.assert_close(z[2], ends[1])
+    torch.testing.assert_close(z[1], 0.75 * ends[0] + 0.25 * ends[1])
+    # The flow of Gaussian data is affine: what is between remains between.
+    levels = torch.linspace(1.0, 10.0, 9, dtype=torch.float64)
+    shown = heun(model(), z, levels)
+    torch.testing.assert_close(shown[1], 0.75 * shown[0] + 0.25 * shown[2])
 
 
 # --- pictures ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ A sampler takes z [N, C, H, W] along `log_snrs` [steps + 1], rising levels of wh
 that of z (`Schedule.grid` has such), and gives z at the last one.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -14,6 +15,7 @@ from diffcodec.gaussian.decoder import to_pixels
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.process import (
     alpha,
+    marginal,
     normal,
     removed,
     sigma,
@@ -33,6 +35,17 @@ def ancestral(
     for t, s in pairwise(log_snrs):
         z = model.reverse(z, t, s).draw(normal(z.shape, z, generator))
     return z
+
+
+@torch.no_grad()
+def progressive(
+    model: GaussianModel, z: Tensor, log_snrs: Tensor, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """The predictions of x on the way of `ancestral`, one for each step (Ho et al., figure 6)."""
+    for t, s in pairwise(log_snrs):
+        prediction, spread = model(z, t)
+        yield prediction.x
+        z = model.reverse_given(prediction, spread, z, t, s).draw(normal(z.shape, z, generator))
 
 
 @torch.no_grad()
@@ -87,6 +100,40 @@ def langevin(
             eps = model(to_vp(y, t), t)[0].eps
             y = y + ve_sigma(t) * (step**0.5 * normal(z.shape, z, generator) - step / 2 * eps)
     return to_vp(y, log_snrs[-1])
+
+
+@torch.no_grad()
+def predictor_corrector(
+    model: GaussianModel,
+    z: Tensor,
+    log_snrs: Tensor,
+    generator: torch.Generator,
+    *,
+    sweeps: int = 1,
+    step: float = 0.05,
+) -> Tensor:
+    """After each ancestral step, Langevin dynamics at the new level.
+
+    Song et al. (2021): Score-based generative modeling, algorithm 1. Their corrector's step follows
+    the length of the score; `step` = 2 r^2 is the same with their ratio r = 0.16, where eps_hat is
+    as long as the noise.
+    """
+    for ends in log_snrs.unfold(0, 2, 1):
+        z = ancestral(model, z, ends, generator)
+        z = langevin(model, z, ends[1:], generator, sweeps=sweeps, step=step)
+    return z
+
+
+def between(
+    x: Tensor, other: Tensor, shares: Tensor, log_snr: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Latents from one picture to another, both [C, H, W], that any sampler takes.
+
+    (1 - share) z + share z', for samples z and z' of q(z_t | x) at a level (Ho et al., 2020,
+    section 4.4 and figure 8). Gives [shares, C, H, W].
+    """
+    z, end = (marginal(p, log_snr).draw(normal(p.shape, p, generator)) for p in (x, other))
+    return torch.lerp(z[None], end[None], shares.to(z).reshape(-1, *[1] * z.ndim))
 
 
 @torch.no_grad()

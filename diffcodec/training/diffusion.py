@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffcodec.gaussian.elbo import step_bits, step_ends
 from diffcodec.gaussian.model import GaussianModel
-from diffcodec.gaussian.process import marginal, per_example
+from diffcodec.gaussian.process import marginal, per_example, sigma
 from diffcodec.gaussian.schedule import Learned
 
 
@@ -22,6 +22,18 @@ def simple(model: GaussianModel, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     log_snr = model.schedule.log_snr(t)
     prediction, _ = model(marginal(x, per_example(log_snr, x)).draw(noise), log_snr)
     return (noise - prediction.eps).square().flatten(1).mean(1)
+
+
+def score_matching(model: GaussianModel, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Half the squared error of the score against that of q(z_t | x), [N] (Vincent, 2011).
+
+    Its mean is that against the score of the data's own q(z_t), plus what no network changes. It is
+    half of `simple` divided by the variance of the noise.
+    """
+    log_snr = model.schedule.log_snr(t)
+    level = per_example(log_snr, x)
+    prediction, _ = model(marginal(x, level).draw(noise), log_snr)
+    return 0.5 * (prediction.score + noise / sigma(level)).square().flatten(1).mean(1)
 
 
 def hybrid(
