@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -26,10 +25,11 @@ from diffcodec.limits import MAX_PIXELS, Cut, Progress, check_pixels, ignore
 from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 
 Method = Literal["bits-back", "channel"]
-Sampler = Literal["ancestral", "ddim", "flow", "langevin"]
+Sampler = Literal["ancestral", "ddim", "flow", "langevin", "predictor-corrector"]
 
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
 _SWEEPS = 5  # of Langevin dynamics at each level
+_BATCH = 64  # pictures that are drawn together
 
 
 @dataclass(frozen=True)
@@ -245,44 +245,69 @@ def sample_set(
     *,
     sampler: Sampler = "ancestral",
     steps: int = 100,
+    eta: float = 0.0,
     seed: int = 0,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
-) -> Image.Image:
-    """Pictures drawn from the model alone, in a grid that is about square.
+) -> list[Image.Image]:
+    """Pictures drawn from the model alone.
 
     Args:
-        sampler: "ancestral", "ddim", "flow" (the probability-flow ODE by Heun's method) or
-            "langevin" (annealed; five sweeps at each level).
+        sampler: "ancestral", "ddim", "flow" (the probability-flow ODE by Heun's method), "langevin"
+            (annealed; five sweeps at each level) or "predictor-corrector" (ancestral, and a sweep
+            after each step).
         steps: of equal time.
+        eta: of "ddim", from 0, no noise on the way, to 1, as much as the ancestral one draws.
+        seed: of all noise.
+        model: a model file in place of the default one.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
+
+    Raises ModelError for an unusable model.
     """
     chain = load(model or files.GAUSSIAN_32)
     generator = torch.Generator().manual_seed(seed)
-    shape = (count, 3, chain.side, chain.side)
-    z = torch.randn(shape, generator=generator, dtype=torch.float32)
     denoiser = chain.model()
     log_snrs = denoiser.schedule.grid(steps)
-    calls = {"flow": 2 * steps, "langevin": _SWEEPS * (steps + 1)}.get(sampler, steps)
-    calls += 1  # the decoder's
+    calls = {
+        "flow": 2 * steps,
+        "langevin": _SWEEPS * (steps + 1),
+        "predictor-corrector": 2 * steps,
+    }.get(sampler, steps)
+    calls = (calls + 1) * math.ceil(count / _BATCH)  # one more is the decoder's
     fractions = (number / calls for number in range(1, calls + 1))
     denoiser.register_forward_hook(lambda *_: progress(next(fractions)))
-    match sampler:
-        case "ancestral":
-            z = samplers.ancestral(denoiser, z, log_snrs, generator)
-        case "ddim":
-            z = samplers.ddim(denoiser, z, log_snrs, generator)
-        case "flow":
-            z = samplers.heun(denoiser, z, log_snrs)
-        case "langevin":
-            z = samplers.langevin(denoiser, z, log_snrs, generator, sweeps=_SWEEPS)
-    columns = math.ceil(math.sqrt(count))
-    drawn = F.pad(denoiser.most_likely(z), (0, 0, 0, 0, 0, 0, 0, -count % columns))
-    return _images([samplers.mosaic(drawn, columns)])[0]
+    drawn: list[Tensor] = []
+    for start in range(0, count, _BATCH):
+        shape = (min(_BATCH, count - start), 3, chain.side, chain.side)
+        z = torch.randn(shape, generator=generator, dtype=torch.float32)
+        match sampler:
+            case "ancestral":
+                z = samplers.ancestral(denoiser, z, log_snrs, generator)
+            case "ddim":
+                z = samplers.ddim(denoiser, z, log_snrs, generator, eta)
+            case "flow":
+                z = samplers.heun(denoiser, z, log_snrs)
+            case "langevin":
+                z = samplers.langevin(denoiser, z, log_snrs, generator, sweeps=_SWEEPS)
+            case "predictor-corrector":
+                z = samplers.predictor_corrector(denoiser, z, log_snrs, generator)
+        drawn += denoiser.most_likely(z)
+    return _images(drawn)
+
+
+def grid(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size and mode, one or more, in rows of one that is about square."""
+    columns = math.ceil(math.sqrt(len(images)))
+    width, height = images[0].size
+    shown = Image.new(images[0].mode, (columns * width, -(-len(images) // columns) * height))
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        shown.paste(image, (column * width, row * height))
+    return shown
 
 
 def _pixels(image: Image.Image) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.cli import main
+from diffcodec.cli.sets import GAUSSIAN_SAMPLERS
+from diffcodec.sets import Sampler
 
 WEIGHTS = Path(diffcodec.__file__).parent / "weights"
 PHOTO, GAUSSIAN = str(WEIGHTS / "photo.safetensors"), str(WEIGHTS / "gaussian-32.safetensors")
@@ -406,13 +409,32 @@ def test_likelihood_refuses_too_little():
     refused(run("likelihood"), "PICTURES", code=2)
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "flow", "langevin"])
-def test_gaussian_samplers_draw_a_grid(sampler):
-    options = ["--sampler", sampler, "--count", "3", "--steps", "2"]
+def test_all_samplers_are_offered():
+    assert get_args(Sampler) == GAUSSIAN_SAMPLERS
+
+
+def test_samples_come_in_a_grid():
+    options = ["--sampler", "ancestral", "--count", "3", "--steps", "1"]
     assert done("sample", "-o", "s.png", *options).stdout.startswith("s.png: 64x64 RGB, ")
     done("sample", "-o", "same.png", *options)
     done("sample", "-o", "other.png", *options, "--seed", "1")
     assert pixels("s.png") == pixels("same.png") != pixels("other.png")
+
+
+def test_a_folder_takes_single_samples():
+    options = ["--sampler", "ddim", "--count", "3", "--steps", "1"]
+    assert done("sample", "-o", "drawn/deep", *options).stdout.startswith("drawn/deep: 3 pictures,")
+    done("sample", "-o", "grid.png", *options)
+    with Image.open("grid.png") as grid:
+        for number in range(3):
+            place = number % 2 * 32, number // 2 * 32
+            part = grid.crop((*place, place[0] + 32, place[1] + 32))
+            assert pixels(f"drawn/deep/000{number}.png") == (part.size, part.tobytes())
+    done("sample", "-o", "noisy", *options, "--eta", "1")
+    assert pixels("noisy/0000.png") != pixels("drawn/deep/0000.png")
+    Path("note").write_text("a note")
+    refused(run("sample", "-o", "note", *options), "note is no folder", code=2)
+    refused(run("sample", "-o", "s.gif", *options), "suffix .gif is unknown")
 
 
 def test_samplers_have_options_of_their_own():
@@ -420,6 +442,7 @@ def test_samplers_have_options_of_their_own():
         message = f"{option[0]} does not go with --sampler quantised"
         refused(run("sample", "-o", "s.png", *option), message, code=2)
     gaussian = ["sample", "-o", "s.png", "--sampler", "flow"]
+    refused(run(*gaussian, "--eta", "0.5"), "--eta does not go with --sampler flow", code=2)
     refused(run(*gaussian, "--size", "32x32"), "--size does not go with --sampler flow", code=2)
     refused(run(*gaussian, "--count", "0"), "--count", code=2)
     assert contents() == set(SIZES)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec import container
+from diffcodec import container, sets
 from diffcodec.errors import CorruptError, FormatError, ImageError, ModelError
 from diffcodec.exact import files
 
@@ -206,15 +206,38 @@ def test_the_likelihood_of_tiles():
         diffcodec.model_likelihood([picture(32, 32)], model=files.GAUSSIAN_32)
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "flow", "langevin"])
-def test_samples_come_in_a_grid(sampler):
+@pytest.mark.parametrize(
+    "sampler", ["ancestral", "ddim", "flow", "langevin", "predictor-corrector"]
+)
+def test_samples_are_drawn(sampler):
     done: list[float] = []
-    grid = diffcodec.sample_set(3, sampler=sampler, steps=2, progress=done.append)
+    drawn = diffcodec.sample_set(2, sampler=sampler, steps=2, progress=done.append)
     assert done == sorted(done)
     assert done[-1] == 1
-    assert (grid.size, grid.mode) == ((64, 64), "RGB")
-    parts = [grid.crop((32 * (n % 2), 32 * (n // 2), 32 * (n % 2) + 32, 32 * (n // 2) + 32))
-             for n in range(4)]  # fmt: skip
-    assert not same(parts[:1], parts[1:2])
-    assert parts[3].getextrema() == ((0, 0),) * 3
-    assert same([grid], [diffcodec.sample_set(3, sampler=sampler, steps=2)])
+    assert [(image.size, image.mode) for image in drawn] == [((32, 32), "RGB")] * 2
+    assert not same(drawn[:1], drawn[1:])
+    assert same(drawn, diffcodec.sample_set(2, sampler=sampler, steps=2))
+
+
+def test_eta_is_the_noise_of_ddim():
+    still, noisy = (diffcodec.sample_set(1, sampler="ddim", steps=2, eta=eta) for eta in (0.0, 1.0))
+    assert same(still, diffcodec.sample_set(1, sampler="ddim", steps=2))
+    assert not same(still, noisy)
+
+
+def test_many_samples_are_drawn_in_parts(monkeypatch):
+    monkeypatch.setattr(sets, "_BATCH", 2)
+    done: list[float] = []
+    drawn = diffcodec.sample_set(3, sampler="ddim", steps=1, progress=done.append)
+    assert same(drawn[:2], diffcodec.sample_set(2, sampler="ddim", steps=1))
+    assert len(drawn) == 3
+    assert done == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_pictures_in_a_grid():
+    images = [Image.new("RGB", (4, 3), (number, 0, 9)) for number in range(1, 6)]
+    shown = diffcodec.grid(images)
+    assert shown.size == (12, 6)
+    found = np.asarray(shown)[::3, ::4, 0]
+    assert found.tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert same([diffcodec.grid(images[:1])], images[:1])

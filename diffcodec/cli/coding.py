@@ -29,7 +29,7 @@ from diffcodec.cli.common import (
     write_picture,
 )
 from diffcodec.cli.many import Many, many_files
-from diffcodec.cli.sets import decode_set, encode_set
+from diffcodec.cli.sets import GAUSSIAN_SAMPLERS, decode_set, encode_set, sample_set
 from diffcodec.cli.tasks import Task
 from diffcodec.errors import ImageError
 
@@ -293,10 +293,16 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("-o", "--output", type=PATH, required=True, help="File, or - for standard output.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    help="File, - for standard output, or (Gaussian only) a folder of single pictures.",
+)
 @click.option(
     "--sampler",
-    type=click.Choice(["quantised", "ancestral", "ddim", "flow", "langevin"]),
+    type=click.Choice(["quantised", *GAUSSIAN_SAMPLERS]),
     default="quantised",
     show_default=True,
     help="How to draw; all but the first are of the Gaussian process.",
@@ -305,44 +311,43 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
 @click.option("--count", type=click.IntRange(min=1), help="Pictures; Gaussian only.  [16]")
 @click.option("--steps", type=click.IntRange(min=1), help="From noise; Gaussian only.  [100]")
 @click.option(
+    "--eta", type=click.FloatRange(0, 1), help="The share of fresh noise; ddim only.  [0]"
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
 )
 @computing
 def sample(
     output: str,
-    sampler: Literal["quantised", "ancestral", "ddim", "flow", "langevin"],
+    sampler: str,
     size: tuple[int, int] | None,
     count: int | None,
     steps: int | None,
+    eta: float | None,
     seed: int,
     computing: dict[str, Any],
 ) -> None:
     """Draw from the model: what it takes pictures to look like.
 
-    The quantised process draws one picture of any size, the Gaussian one a grid of small ones.
+    The quantised process draws one picture of any size, the Gaussian one small pictures: to a file
+    as a grid, to a folder one by one.
     """
+    if sampler != "ddim":
+        none_with(f"--sampler {sampler}", eta=eta)
     if sampler == "quantised":
         none_with("--sampler quantised", count=count, steps=steps)
     else:
         none_with(f"--sampler {sampler}", size=size)
+        sample_set(output, count or 16, sampler, steps or 100, eta or 0.0, seed, computing)
+        return
     import diffcodec
 
     if output != STANDARD:
         diffcodec.check_suffix(Path(output))
     start = time.perf_counter()
     with progress_bar("sample") as progress:
-        if sampler == "quantised":
-            side = size or (256, 256)
-            image = diffcodec.sample(*side, seed=seed, progress=progress, **computing)
-        else:
-            image = diffcodec.sample_set(
-                count or 16,
-                sampler=sampler,
-                steps=steps or 100,
-                seed=seed,
-                progress=progress,
-                **computing,
-            )
+        side = size or (256, 256)
+        image = diffcodec.sample(*side, seed=seed, progress=progress, **computing)
     write_picture(image, output)
     seconds = time.perf_counter() - start
     report(f"{output}: {image.width}x{image.height} {image.mode}, {seconds:.1f} s", output)

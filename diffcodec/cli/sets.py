@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from diffcodec import Method
 
 
+GAUSSIAN_SAMPLERS = ("ancestral", "ddim", "flow", "langevin", "predictor-corrector")
+"""How the Gaussian process can draw."""
+
+
 def encode_set(
     inputs: tuple[str, ...],
     output: str | None,
@@ -97,6 +101,55 @@ def decode_set(
     report(f"{place}: {line}", place)
 
 
+def sample_set(
+    output: str,
+    count: int,
+    sampler: Any,
+    steps: int,
+    eta: float,
+    seed: int,
+    computing: dict[str, Any],
+) -> None:
+    """Draw pictures to a folder, or as a grid to a file, and print a line."""
+    import diffcodec
+    from diffcodec.cli.batch import make_room
+
+    single = as_folder(output)
+    if single and Path(output).exists() and not Path(output).is_dir():
+        raise click.UsageError(f"{output} is no folder, and has no suffix of a picture")
+    if not single and output != STANDARD:
+        diffcodec.check_suffix(Path(output))
+    start = time.perf_counter()
+    with progress_bar("sample") as progress:
+        images = diffcodec.sample_set(
+            count, sampler=sampler, steps=steps, eta=eta, seed=seed, progress=progress, **computing
+        )
+    if single:
+        for target, image in zip(numbered(output, count), images, strict=True):
+            make_room(Path(target))
+            write_picture(image, target)
+        what = plural(count)
+    else:
+        image = diffcodec.grid(images)
+        write_picture(image, output)
+        what = f"{image.width}x{image.height} {image.mode}"
+    report(f"{output}: {what}, {time.perf_counter() - start:.1f} s", output)
+
+
+def as_folder(place: str) -> bool:
+    """Whether pictures go to a folder: what has the suffix of a picture and is none is a file."""
+    import diffcodec
+
+    path = Path(place)
+    named = path.suffix.lower() in diffcodec.picture_suffixes()
+    return place != STANDARD and (path.is_dir() or not named)
+
+
+def numbered(folder: str, count: int) -> list[str]:
+    """The files of so many pictures in a folder."""
+    return [str(Path(folder) / f"{number:04}.png") for number in range(count)]
+
+
 def name_pictures(source: str, output: str | None, count: int) -> tuple[list[str], str]:
     """The files of the pictures of a set, and their folder; or one file twice.
 
@@ -107,8 +160,7 @@ def name_pictures(source: str, output: str | None, count: int) -> tuple[list[str
 
     place = name_output(source, None, "") if output is None else output
     path = Path(place)
-    named = output is not None and path.suffix.lower() in diffcodec.picture_suffixes()
-    if place == STANDARD or (named and not path.is_dir()):
+    if place == STANDARD or (output is not None and not as_folder(place)):
         if count > 1:
             raise click.UsageError(f"the set has {count:,} pictures: -o must be a folder")
         if place != STANDARD:
@@ -116,4 +168,4 @@ def name_pictures(source: str, output: str | None, count: int) -> tuple[list[str
         return [place], place
     if path.exists() and not path.is_dir():
         raise click.UsageError(f"a set becomes a folder, which {place} is not: name one with -o")
-    return [str(path / f"{number:04}.png") for number in range(count)], place
+    return numbered(place, count), place
