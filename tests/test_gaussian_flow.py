@@ -9,6 +9,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from diffcodec.gaussian import flow
 from diffcodec.gaussian.decoder import to_data
+from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.model import GaussianModel
 from diffcodec.gaussian.process import alpha, per_example, sigma, to_ve, to_vp, ve_sigma
 from diffcodec.gaussian.schedule import Cosine, LinearBeta, LinearLogSnr
@@ -171,6 +172,14 @@ def test_bits_of_pixels_are_their_entropy():
     error = float(bits.std()) / 120**0.5
     assert error < 0.1
     assert float(bits.mean()) == pytest.approx(entropy, abs=4 * error + 0.02)
+
+    # Where the decoder has much to tell, both bounds have: the best denoiser's densities are one.
+    knowing = GaussianModel(network, LinearLogSnr(9.0, -5.0), kind="x")
+    bits = flow.bits(knowing, pixels, 150, seeded())
+    chain = likelihood(knowing, pixels, None, draws=60, generator=seeded(1))
+    assert chain.reconstruction.mean > 1
+    error = math.hypot(float(bits.std()) / 120**0.5, chain.total.error)
+    assert float(bits.mean()) == pytest.approx(chain.total.mean, abs=4 * error)
 
 
 # --- the score -----------------------------------------------------------------------------------

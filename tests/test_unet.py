@@ -168,6 +168,28 @@ def test_attention_is_a_mean_of_all_places():
     torch.testing.assert_close(change, change[:, :, :1, :1].expand_as(change))
 
 
+def test_residual_blocks_and_what_they_take():
+    torch.manual_seed(0)
+    shape = UNetShape(widths=(4, 6), attends=(False, False), groups=2)
+    stage = unet.Up(shape, [10], 6, False, False).requires_grad_(False)
+    x, skip, time = torch.randn(2, 4, 5, 5), torch.randn(2, 6, 5, 5), torch.randn(2, 16)
+    part, joined = dict(stage.resnets[0].named_parameters()), torch.cat([x, skip], 1)
+
+    def layer(function, name, *arguments, **options):
+        return function(*arguments, part[f"{name}.weight"], part[f"{name}.bias"], **options)
+
+    def convolved(name, norm, value):
+        value = layer(F.group_norm, norm, value, 2, eps=1e-6)
+        return layer(F.conv2d, name, F.silu(value), padding=1)
+
+    hidden = convolved("conv1", "norm1", joined)
+    hidden = hidden + layer(F.linear, "time_emb_proj", F.silu(time))[..., None, None]
+    expected = layer(F.conv2d, "conv_shortcut", joined) + convolved("conv2", "norm2", hidden)
+    skips = [x, skip]
+    torch.testing.assert_close(stage(x, skips, time), expected)
+    assert len(skips) == 1
+
+
 def test_halves_are_padded_at_their_ends():
     layer = unet.Downsampler(1).requires_grad_(False)
     layer.conv.bias.zero_()
