@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Picture,
         coded_kind,
         eight_bits,
+        lean,
         picture_suffixes,
         to_pillow,
     )
@@ -97,6 +98,7 @@ __all__ = [
     "grid",
     "info",
     "is_set",
+    "lean",
     "model_likelihood",
     "picture_suffixes",
     "psnr",
@@ -121,6 +123,7 @@ _MODULES = {
         "Picture",
         "coded_kind",
         "eight_bits",
+        "lean",
         "picture_suffixes",
         "to_pillow",
     ),

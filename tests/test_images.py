@@ -14,9 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import diffcodec
 from diffcodec import container
 from diffcodec.errors import ImageError
-from diffcodec.pictures.images import MODES, from_planes, metadata, palette, to_planes
+from diffcodec.pictures.images import (
+    MODES,
+    DeepImage,
+    from_planes,
+    metadata,
+    palette,
+    to_planes,
+)
 from diffcodec.pictures.reading import read_image
 from diffcodec.pictures.writing import write_atomically, write_image
 
@@ -483,3 +491,20 @@ def test_a_palette_keeps_entries_that_are_not_in_use():
     assert back.mode == "P"
     assert np.array_equal(back, image)
     assert back.getpalette()[:12] == image.getpalette()[:12]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_a_lean_picture_is_coded_alike(mode):
+    image = Image.linear_gradient("L").resize((20, 9)).convert(mode)
+    image.info["dpi"], image.info["icc_profile"] = (72.0, 144.0), b"a profile"
+    lean = diffcodec.lean(image)
+    assert isinstance(lean, DeepImage) == (mode in MODES)
+    assert diffcodec.encode(lean) == diffcodec.encode(image)
+    if mode in MODES:
+        assert np.shares_memory(to_planes(lean)[1], lean.pixels)
+
+
+def test_a_picture_with_a_transparent_colour_is_left_as_it_is():
+    image = Image.new("RGB", (4, 3))
+    image.info["transparency"] = (0, 0, 0)
+    assert diffcodec.lean(image) is image

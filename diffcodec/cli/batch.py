@@ -49,8 +49,9 @@ def encode_file(task: Task, **options: Any) -> Outcome:
     start = time.perf_counter()
     notes: list[str] = []
     image = diffcodec.read_image(task.source, notes.append)
+    kind, image = getattr(image, "format", None), diffcodec.lean(image)
     data = diffcodec.encode(image, **options)
-    notes += outgrown(str(task.source), image, task.source.stat().st_size, data)
+    notes += outgrown(str(task.source), kind, task.source.stat().st_size, data)
     make_room(task.target)
     diffcodec.write_atomically(task.target, data)
     line, raw = encoded(data, time.perf_counter() - start)
@@ -68,11 +69,10 @@ def encoded(data: bytes, seconds: float) -> tuple[str, int]:
     return f"{size:,} bytes, {rate}, {seconds:.1f} s", raw
 
 
-def outgrown(name: str, image: "Picture", size: int, data: bytes) -> list[str]:
+def outgrown(name: str, kind: str | None, size: int, data: bytes) -> list[str]:
     """What to say if the lossless file of a JPEG or the like is larger than its `size` bytes."""
     import diffcodec
 
-    kind = getattr(image, "format", None)
     lossless = diffcodec.info(data, rungs=False).lossless
     if kind not in LOSSY or not lossless or len(data) <= size:
         return []

@@ -142,13 +142,14 @@ def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: 
     start = time.perf_counter()
     file = picture_file(source)
     image = diffcodec.read_image(file, complain)
+    kind, image = getattr(image, "format", None), diffcodec.lean(image)
     with progress_bar(source) as progress:
         data = diffcodec.encode(image, **options, progress=progress)
     write_data(data, output)
     if keep_time:
         Task(Path(source), Path(output)).keep_time()
     size = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
-    for note in outgrown(source, image, size, data):
+    for note in outgrown(source, kind, size, data):
         complain(note)
     report(f"{output}: {encoded(data, time.perf_counter() - start)[0]}", output)
 

@@ -22,17 +22,17 @@ from diffcodec.pictures.metadata import of_image, of_info, to_info
 
 @dataclass(frozen=True)
 class DeepImage:
-    """A picture with colours of 16 bits: an array [H, W, C], and metadata as Pillow has them.
+    """An array [H, W, C], and metadata as Pillow has them: for what Pillow has no pictures of.
 
     `info` is as that of a Pillow image: `icc_profile`, `exif`, `xmp`, `dpi`...
     """
 
-    pixels: NDArray[np.uint16]
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
     info: Mapping[Any, Any] = field(default_factory=dict)
 
     @property
     def mode(self) -> str:
-        """One of LA, RGB and RGBA."""
+        """One of L, LA, RGB and RGBA."""
         return MODES[self.pixels.shape[2] - 1]
 
     @property
@@ -151,6 +151,18 @@ def from_planes(mode: str, planes: np.ndarray, boxes: Boxes = NO_BOXES) -> Pictu
         image = palettes.restored(planes, boxes[PALETTE]) or image
     image.info.update(to_info(boxes))
     return image
+
+
+def lean(picture: Picture) -> Picture:
+    """Return a picture of Pillow's as a DeepImage, if that holds all of it.
+
+    It takes three quarters of the memory, and `encode` needs no second copy of its samples.
+    """
+    if isinstance(picture, DeepImage) or picture.mode not in MODES:
+        return picture
+    if "transparency" in picture.info:  # a colour of L and RGB
+        return picture
+    return DeepImage(np.moveaxis(to_planes(picture)[1], 0, -1), to_info(metadata(picture)))
 
 
 def eight_bits(picture: Picture) -> Image.Image:
