@@ -34,7 +34,7 @@ def test_what_is_pushed_is_popped_in_reverse(groups, random):
     assert again.bits == stack.bits
     for bits, chances in reversed(pushed):
         assert np.array_equal(again.pop(chances), bits)
-    assert again.is_fresh
+    assert again.seed() == b""
 
 
 @given(st.lists(CHANCES, min_size=1, max_size=6))
@@ -48,7 +48,7 @@ def test_what_is_popped_can_be_pushed_back(groups):
     stack = Stack.from_bytes(*stack.to_bytes())
     for bits, chances in reversed(popped):
         stack.push(bits, chances)
-    assert stack.is_fresh
+    assert stack.seed() == b""
 
 
 def test_a_stack_grows_by_the_information():
@@ -67,6 +67,21 @@ def test_bytes_leave_out_the_untouched_reserve():
     data, untouched = stack.to_bytes()
     assert RESERVE_WORDS - untouched == pytest.approx(100, abs=3)
     assert len(data) < 30
+
+
+def test_a_seed_lends_its_bits_and_comes_back():
+    seed, chances = bytes(range(1, 250)), np.full(1610, 0.5)
+    stack = Stack(seed)
+    assert stack.bits - Stack().bits == 8 * 252
+    popped = stack.pop(chances)
+    data, untouched = stack.to_bytes()
+    assert untouched == RESERVE_WORDS  # 1,610 of its 1,992 bits
+    assert len(data) <= 252 - 200 + 8
+    again = Stack.from_bytes(data, untouched)
+    with pytest.raises(CorruptError):
+        again.seed()
+    again.push(popped, chances)
+    assert again.seed() == seed + b"\0\0\0"
 
 
 def test_an_exhausted_reserve_is_refused():
@@ -105,7 +120,7 @@ def test_symbols_cost_their_surprise():
     conditional.push(stack, symbols)
     assert stack.bits - before == pytest.approx(float(surprise), rel=0.005)
     assert np.array_equal(conditional.pop(stack), symbols)
-    assert stack.is_fresh
+    assert stack.seed() == b""
 
 
 def test_closed_windows_hold_the_tails():
@@ -149,7 +164,7 @@ def test_the_net_rate_is_the_entropy_of_the_data(highest):
     again = Stack.from_bytes(*stack.to_bytes())
     for pixels in data.flip(0):
         assert torch.equal(bitsback.pop(again, chain, pixels.shape), pixels)
-    assert again.is_fresh
+    assert again.seed() == b""
 
 
 def test_the_initial_bits_are_those_of_one_latent_or_two():
@@ -158,6 +173,9 @@ def test_the_initial_bits_are_those_of_one_latent_or_two():
     bitsback.push(stack, chain, pixels)
     _, untouched = stack.to_bytes()
     borrowed = 32 * (RESERVE_WORDS - untouched) / pixels.numel()
+    assert borrowed == pytest.approx(
+        bitsback.initial_bits(chain, pixels.shape) / pixels.numel(), abs=1.2
+    )
     assert borrowed < 4.2  # bits/dim; with all 40 latents drawn first it would be over 80
 
 
@@ -205,4 +223,4 @@ def test_pictures_that_the_model_finds_absurd_come_back(pixels):
     pixels = pixels.to(torch.uint8)
     bitsback.push(stack, chain, pixels)
     assert torch.equal(bitsback.pop(stack, chain, pixels.shape), pixels)
-    assert stack.is_fresh
+    assert stack.seed() == b""

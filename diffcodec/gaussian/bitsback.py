@@ -55,6 +55,16 @@ def pop(stack: Stack, chain: Chain, shape: torch.Size) -> Tensor:
     return pixels
 
 
+def initial_bits(chain: Chain, shape: torch.Size) -> float:
+    """What a picture of this shape takes off a stack before it gives any back, at most.
+
+    That is the entropy of z_0 and of z_1, of which the pixels give a little back in between.
+    """
+    noise = chain.marginal(0).variance / chain.posterior(1, 0).variance
+    deviations = 2 * math.pi * math.e / (BIN * BIN)
+    return math.prod(shape) * 0.5 * (math.log2(deviations * noise) + math.log2(deviations))
+
+
 class Latents:
     """The distributions of the discretised latents of a picture of some shape [C, H, W].
 

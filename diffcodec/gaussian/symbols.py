@@ -83,9 +83,7 @@ class Discretised:
         while width > 1:
             width //= 2
             middle = self._cdf(first + width)
-            share = quantise_probabilities(
-                above - middle, above - below, STACK_PROBABILITY_BITS
-            )
+            share = quantise_probabilities(above - middle, above - below, STACK_PROBABILITY_BITS)
             upper = code(share) == 1
             first = first + width * upper
             below, above = np.where(upper, middle, below), np.where(upper, above, middle)
