@@ -14,7 +14,8 @@
 
 The numbers of a picture are width, height and, if flagged, the colour transform. Those of a set,
 whose pictures are RGB with samples of 8 bits, are the number of groups of equal size; count, width
-and height of each group; words of the stack's reserve left out (0 for reverse channel coding).
+and height of each group; how many pictures seed the stack, and words of its reserve left out (0 and
+0 for reverse channel coding).
 
 A box is a LEB128 number (twice its kind, and one if zlib has packed its content), a LEB128 length
 and the content; docs/format.md has the kinds. Boxes come last so that they never delay a picture.
@@ -310,7 +311,7 @@ class SetHeader:
     """What the first bytes of a set say; fields as for `Header`.
 
     `codec` is one of SETS, `sizes` are width and height of each picture, `untouched` is as
-    `entropy.Stack.to_bytes` gives it.
+    `entropy.Stack.to_bytes` gives it, `seeds` tells how many of the first pictures seed the stack.
     """
 
     codec: int
@@ -319,6 +320,7 @@ class SetHeader:
     checksum: int
     untouched: int
     stream_bytes: int
+    seeds: int = 0
 
     @property
     def pixels(self) -> int:
@@ -331,7 +333,7 @@ def write_set_header(header: SetHeader) -> bytes:
     _check_set(header.sizes)
     groups = [(len(list(group)), *size) for size, group in groupby(header.sizes)]
     numbers = [len(groups), *(n for group in groups for n in group)]
-    numbers += [header.untouched, header.stream_bytes]
+    numbers += [header.seeds, header.untouched, header.stream_bytes]
     return _start(header.codec, 0, header.checksum, header.model) + write_numbers(numbers)
 
 
@@ -376,12 +378,15 @@ def read_set(data: bytes) -> tuple[SetHeader, bytes]:
             height, position = read_number(data, position)
             _check_count(len(sizes) + count)
             sizes += [(width, height)] * count
+        seeds, position = read_number(data, position)
         untouched, position = read_number(data, position)
         length, position = read_number(data, position)
     except IndexError as error:
         raise FormatError("The file ends inside its header.") from error
     _check_set(sizes)
-    header = SetHeader(codec, tuple(sizes), model, checksum, untouched, length)
+    if seeds > len(sizes):
+        raise FormatError("The file's header holds an impossible number.")
+    header = SetHeader(codec, tuple(sizes), model, checksum, untouched, length, seeds)
     return header, data[position : position + length]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcodec import container
+from diffcodec import api, container
 from diffcodec.container import BITS_BACK, CHANNEL, SetHeader
-from diffcodec.errors import ImageError
+from diffcodec.errors import CorruptError, ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
-from diffcodec.gaussian import samplers, stream, tiles
+from diffcodec.gaussian import bitsback, samplers, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.gaussian.stream import Milestone, Show
@@ -28,6 +28,9 @@ Method = Literal["bits-back", "channel"]
 Sampler = Literal["ancestral", "ddim", "flow", "langevin", "predictor-corrector"]
 
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
+_PRICE = 0.25
+"""What a picture's own file takes more than bits-back coding, about, in bits/dim."""
+
 _SWEEPS = 5  # of Langevin dynamics at each level
 _BATCH = 64  # pictures that are drawn together
 
@@ -40,7 +43,8 @@ class CodedSet:
         data: the file.
         samples: the numbers that it holds, height * width * 3 of each picture.
         net_bits: what the pictures cost. A chain of pictures that went on would add no more.
-        initial_bits: of the stack's reserve that bits-back coding has borrowed; 0 for `channel`.
+        initial_bits: of the stack's reserve that bits-back coding has borrowed, beyond what the
+            first pictures' own files lend it; 0 for `channel`.
         milestones: of reverse channel coding; none for `bits-back`.
     """
 
@@ -139,7 +143,9 @@ def encode_set(
     header = SetHeader(_CODECS[method], sizes, chain.id, 0, 0, 0)
     container.write_set_header(header)  # refuses what is too large
     if method == "bits-back":
-        coded = stream.encode_bits_back(chain, header, pictures, progress)
+        seeds = _seeds(chain, pictures)
+        header = replace(header, seeds=len(seeds))
+        coded = stream.encode_bits_back(chain, header, pictures, b"".join(seeds), progress)
     else:
         coded = stream.encode_channel(chain, header, pictures, Cut(bpp), progress)
     return CodedSet(
@@ -189,7 +195,12 @@ def decode_set(
     if model:
         files.check(header.model, chain.id, model)
     if header.codec == BITS_BACK:
-        return _images(stream.decode_bits_back(chain, header, there, progress))
+        seeded = header.sizes[: header.seeds]
+        return _images(
+            stream.decode_bits_back(
+                chain, header, there, lambda seed: _seeded(seed, seeded), progress
+            )
+        )
     limit = Cut(bpp).size(header.pixels)
     if limit is not None:
         there = there[: max(0, limit - len(container.write_set_header(header)))]
@@ -319,6 +330,42 @@ def _pixels(image: Image.Image) -> Tensor:
             "convert them, or use the default method."
         )
     return torch.from_numpy(planes.copy())
+
+
+def _seeds(chain: Chain, pictures: Sequence[Tensor]) -> list[bytes]:
+    """Files of the first pictures, as many as it pays to seed a stack with.
+
+    They lend the stack what it would borrow from its reserve, and send, for nothing. What a
+    picture's own file takes more than bits-back coding is the price.
+    """
+    sizes = [(pixels.shape[2], pixels.shape[1]) for pixels in pictures]
+    lacking = max(bitsback.initial_bits(chain, shape) for shape in tiles.shapes(sizes, chain.side))
+    seeds = []
+    for pixels in pictures:
+        if lacking <= _PRICE * pixels.numel():
+            break
+        seeds.append(api.encode(pixels.permute(1, 2, 0).numpy()))
+        lacking -= 8 * len(seeds[-1])
+    return seeds
+
+
+def _seeded(seed: bytes, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The pictures of these sizes whose files are in a seed, one after the other.
+
+    Raises CorruptError if others are there, and what `decode_array` raises.
+    """
+    pictures, position = [], 0
+    for width, height in sizes:
+        file = container.read(seed[position:])
+        if (file.header.width, file.header.height) != (width, height):
+            raise CorruptError("The file is corrupt: its pictures have other sizes.")
+        data = seed[position : position + file.total_bytes]
+        decoded = api.decode_array(data, max_pixels=None)  # as the set has no more
+        if decoded.shape[2:] != (3,) or decoded.dtype != np.uint8:
+            raise CorruptError("The file is corrupt: its pictures are of other kinds.")
+        pictures.append(torch.from_numpy(decoded).permute(2, 0, 1).contiguous())
+        position += file.total_bytes
+    return pictures
 
 
 def _images(pictures: list[Tensor]) -> list[Image.Image]:

@@ -170,6 +170,7 @@ def hostile_set(draw: st.DrawFn, data: bytes) -> bytes:
             header,
             codec=draw(st.sampled_from([container.BITS_BACK, container.CHANNEL])),
             sizes=tuple(draw(st.lists(st.tuples(sides, sides), min_size=1, max_size=3))),
+            seeds=draw(st.integers(0, 3)),
             untouched=draw(st.just(header.untouched) | st.integers(0, (1 << 35) - 1)),
         )
     stream = draw(damaged(stream) | st.binary(max_size=80))

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from diffcodec.exact.cdf import CdfTable, quantiles
+from diffcodec.exact.cdf import THIN_TAIL, CdfTable, quantiles
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.process import alpha, sigma
 from diffcodec.training.gaussian import milestones
@@ -27,7 +27,7 @@ class LinearChain(Chain):
         signal = self.deviation**2 * log_snrs.exp()
         errors = signal / (1 + signal)
         self.error = errors.tolist()
-        self.table, self.quantiles = CdfTable.gaussian(), quantiles()
+        self.table, self.quantiles = CdfTable.gaussian(THIN_TAIL), quantiles()
         rows, bits = milestones((0.5 * log_snrs).exp(), errors, self.information(steps))
         self.milestones, self.milestone_bits = rows.tolist(), bits.tolist()
 

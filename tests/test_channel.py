@@ -83,6 +83,14 @@ def test_numbers_are_as_long_as_the_relative_entropy(codebook):
         assert np.mean(bits) == pytest.approx(divergence + 0.5, abs=1.3)
 
 
+def test_a_search_goes_on_to_the_last_candidates(codebook):
+    """There are 2^23; a block of 21 bits needs many of them."""
+    shift = torch.full((64,), math.sqrt(21 * 2 * math.log(2)) / 8, dtype=torch.float64)
+    assert relative_entropy(shift, 1.0) == pytest.approx(21)
+    bits = [math.log2(codebook.search(block, shift, 1.0) + 1) for block in range(6)]
+    assert max(bits) > 22
+
+
 def test_relative_entropy_is_that_of_torch():
     shift = torch.tensor([0.3, -1.2, 0.0], dtype=torch.float64)
     target = torch.distributions.Normal(shift, math.sqrt(0.7))
@@ -180,6 +188,20 @@ def test_the_ideal_rate_is_the_mutual_information(coded):
 def test_the_actual_rate_is_near_the_ideal_one(coded):
     _, _, encoder, ends = coded
     assert 1 < encoder.bits_used / ends[-1][2] < 1.6
+
+
+def test_a_tile_that_needs_more_than_others_is_cut_into_more_blocks():
+    chain = LinearChain(12, highest=2.0)
+    calm = pictures(1, 3, 8, 8)[0]
+    busy = (128 + 4 * (calm.float() - 128)).clamp(0, 255).to(torch.uint8)
+    tiles = [Tile(pixels.shape, pixels) for pixels in (calm, busy)]
+    for _ in walk(chain, tiles, RangeEncoder()):
+        pass
+    first, second = tiles
+    assert first.expected == second.expected
+    assert first.needed == pytest.approx(first.expected, rel=0.3)
+    assert second.needed > 1.5 * first.needed
+    assert len(second.blocks(0.5, 0)) > 1.3 * len(first.blocks(0.5, 0))
 
 
 def test_blocks_follow_what_a_tile_has_needed():

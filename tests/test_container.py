@@ -362,11 +362,12 @@ def test_any_bytes_after_the_magic_are_a_set_or_refused(rest, codec):
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ([0, 5, 5], "without pictures"),
-        ([1, 0, 3, 3, 5, 5], "without pictures"),
-        ([1, (1 << 35) - 1, 1, 1, 5, 5], "at most"),
-        ([1, 2, 1 << 13, 1 << 14, 5, 5], "limit"),
-        ([1, 1, 0, 4, 5, 5], "without pixels"),
+        ([0, 0, 5, 5], "without pictures"),
+        ([1, 0, 3, 3, 0, 5, 5], "without pictures"),
+        ([1, (1 << 35) - 1, 1, 1, 0, 5, 5], "at most"),
+        ([1, 2, 1 << 13, 1 << 14, 0, 5, 5], "limit"),
+        ([1, 1, 0, 4, 0, 5, 5], "without pixels"),
+        ([1, 2, 4, 4, 3, 5, 5], "impossible number"),
     ],
 )
 def test_impossible_sets_are_refused_without_room_for_them(numbers, message):

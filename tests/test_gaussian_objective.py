@@ -28,6 +28,7 @@ from diffcodec.gaussian.schedule import (
     linear_betas,
 )
 from diffcodec.training import diffusion
+from diffcodec.training.gaussian import MILESTONE_BITS, milestones, spaced
 from diffcodec.training.times import ImportanceTimes, low_discrepancy
 
 MEAN, DEVIATION = 0.3, 0.5
@@ -242,6 +243,67 @@ def test_the_hybrid_objective_keeps_means_and_variances_apart():
     torch.testing.assert_close(mixed[0], plain[0])
     torch.testing.assert_close(mixed[1], 0.01 * bound[1])
     assert mixed[1].abs().max() > 0
+
+
+def test_the_hybrid_objective_weighs_the_bound_in_bits():
+    """0.001 of T steps, each the relative entropy of two Gaussians in bits/dim."""
+    torch.manual_seed(6)
+    prediction, mix = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64)
+    schedule, steps = LinearLogSnr(7.0, -3.0), 4
+    model = GaussianModel(
+        lambda z, log_snr: torch.cat([prediction, mix], 1), schedule, kind="x", variance="learned"
+    )
+    x, noise = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64)
+    levels = schedule.log_snr(torch.arange(steps + 1).double() / steps)[:, None, None, None]
+    clear, noisy = levels[:-1], levels[1:]
+    z = alpha(noisy) * x + sigma(noisy) * noise
+    q, p = (posterior(z, of, noisy, clear) for of in (x, prediction))
+    beta = sigma(noisy) ** 2 * (1 - torch.exp(noisy - clear))
+    share = (mix + 1) / 2
+    variance = q.variance ** (1 - share) * beta**share
+    divergence = kl_divergence(
+        Normal(q.mean, q.variance.sqrt().expand_as(z)), Normal(p.mean, variance.sqrt())
+    )
+    bits = divergence.flatten(1).mean(1) / math.log(2)
+    eps = (z - alpha(noisy) * prediction) / sigma(noisy)
+    simple = (noise - eps).square().flatten(1).mean(1)
+    losses = diffusion.hybrid(model, x, midpoints(steps), noise, steps)
+    torch.testing.assert_close(losses, simple + 1e-3 * steps * bits)
+    assert (steps * bits * 1e-3 / simple).max() > 1e-3  # it counts
+
+
+def test_levels_lie_closer_where_the_error_is_large():
+    """The least sum of (error * d)^2, given that of d: d goes like error^(-2/3)."""
+    model = GaussianModel(linear(), LinearLogSnr(9.0, -7.0), variance="calibrated")
+    model.errors.copy_(torch.linspace(0.04, 0.9, len(model.errors)))
+    levels = spaced(model, 16).double()
+    distances = -levels.diff()
+    errors = model.errors_at(levels[:-1] - distances / 2).double()
+    assert float(distances.sum()) == pytest.approx(16, abs=0.1)
+    evened = distances * errors ** (2 / 3)
+    torch.testing.assert_close(evened, evened.mean().expand(16), rtol=0.03, atol=0)
+
+
+def test_milestones_are_as_far_apart_as_their_bits_allow():
+    """The relative entropy of a step with calibrated variance, by its own formula."""
+    log_snrs = torch.linspace(8, -5, 257, dtype=torch.float64)
+    errors = torch.linspace(0.03, 0.9, 257, dtype=torch.float64)
+    rows, bits = milestones((log_snrs / 2).exp(), errors, 0.01)
+
+    def expected(t, s):
+        ratio = torch.exp(log_snrs[s] - log_snrs[t])
+        return float(0.5 * torch.log2(1 + errors[t] * (ratio - 1)))
+
+    assert rows[0] == 256
+    assert rows[-1] == 0
+    assert bits[0] == 0.01
+    long = 0
+    for t, s, spent in zip(rows[:-1].tolist(), rows[1:].tolist(), bits[1:].tolist(), strict=True):
+        assert spent == pytest.approx(expected(t, s))
+        assert spent <= MILESTONE_BITS or s == t - 1
+        assert s == 0 or expected(t, s - 1) > MILESTONE_BITS
+        long += t - s > 1
+    assert long > 3
 
 
 def test_prior_and_reconstruction():

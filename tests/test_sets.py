@@ -1,6 +1,7 @@
 """Sets of pictures through the installed models: round trips, prefixes, refusals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,11 +66,41 @@ def test_pictures_of_any_sizes_come_back(bits_back):
     assert 0 <= overhead < 8 * 48
 
 
-def test_a_picture_larger_than_a_tile_comes_back():
+def test_a_picture_larger_than_a_tile_comes_back(monkeypatch):
+    monkeypatch.setattr(sets, "_PRICE", math.inf)  # no picture is a seed
     model = files.GAUSSIAN_32
     one = [picture(34, 7)]
     coded = diffcodec.encode_set(one, model=model)
+    assert container.read_set(coded.data)[0].seeds == 0
     assert same(diffcodec.decode_set(coded.data), one)
+
+
+def test_the_first_pictures_lend_the_others_their_bits(bits_back):
+    seeds = container.read_set(bits_back.data)[0].seeds
+    assert 0 < seeds < len(PICTURES)
+    assert bits_back.initial_bits < 0.1 * bits_back.net_bits
+
+
+def test_one_picture_costs_its_own_file_and_a_header():
+    one = picture(32, 32)
+    data, own = diffcodec.encode_set([one]).data, diffcodec.encode(one)
+    assert own in data
+    assert len(data) <= len(own) + 32
+    assert same(diffcodec.decode_set(data), [one])
+
+
+@pytest.mark.parametrize("other", [picture(9, 9), picture(8, 12), Image.new("L", (9, 8))])
+def test_seeds_of_other_pictures_are_refused(other):
+    one = picture(9, 8)
+    coded, own = diffcodec.encode_set([one]), diffcodec.encode(one)
+    header, stream = container.read_set(coded.data)
+    assert header.seeds == 1
+    seed = diffcodec.encode(other)
+    stream = seed + bytes(-len(seed) % 4) + stream[-4:]
+    header = replace(header, stream_bytes=len(stream))
+    with pytest.raises(CorruptError, match="other"):
+        diffcodec.decode_set(container.write_set_header(header) + stream)
+    assert own in coded.data
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -30,15 +30,20 @@ SCALES = (MAX_LOG_SCALE - MIN_LOG_SCALE) * SCALE_UNITS + 1
 TAIL = 1e-4 / 16
 """Uniform density, per standard deviation, mixed into every Gaussian: nothing is impossible."""
 
+THIN_TAIL = 6e-9
+"""The same for latents, which are samples of Gaussians, so that nothing of them lies far out."""
+
 REACH = 8 * MEAN_UNITS
 """Largest distance of an edge from a mean; no cell needs more."""
 
 QUANTILES, QUANTILE_UNITS = 1 << 15, 4096
 """Positive entries of the table of normal deviates, and their units per standard deviation."""
 
-_DEVIATIONS = 8  # the table covers this many standard deviations on either side
+DEVIATIONS = 8
+"""The table covers so many standard deviations on either side."""
+
 _Z_UNITS = 1024  # entries per standard deviation
-_HALF = _DEVIATIONS * _Z_UNITS
+_HALF = DEVIATIONS * _Z_UNITS
 _SHIFT = 12
 _TOTAL = 1 << 30
 
@@ -62,11 +67,11 @@ class CdfTable:
         return {name: (torch.int32, shape) for name, shape in shapes.items()}
 
     @classmethod
-    def gaussian(cls) -> "CdfTable":
-        """The normal CDF with the density TAIL mixed in."""
+    def gaussian(cls, tail: float = TAIL) -> "CdfTable":
+        """The normal CDF with a uniform density mixed in."""
         z = [i / _Z_UNITS for i in range(-_HALF, _HALF + 1)]
-        weight = 1 - 2 * _DEVIATIONS * TAIL
-        cdf = [weight * 0.5 * math.erfc(-x / math.sqrt(2)) + TAIL * (x + _DEVIATIONS) for x in z]
+        weight = 1 - 2 * DEVIATIONS * tail
+        cdf = [weight * 0.5 * math.erfc(-x / math.sqrt(2)) + tail * (x + DEVIATIONS) for x in z]
         inverse = [
             (_Z_UNITS << _SHIFT) / MEAN_UNITS * 2 ** -(i / SCALE_UNITS + MIN_LOG_SCALE)
             for i in range(SCALES)

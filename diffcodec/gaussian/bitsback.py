@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 
 from diffcodec.entropy import Stack
+from diffcodec.exact.cdf import DEVIATIONS
 from diffcodec.gaussian.chain import Chain, Moments
 from diffcodec.gaussian.decoder import to_data, to_values
 from diffcodec.gaussian.symbols import Discretised, Symbols
 
-BIN = 0.75
-"""Width of a bin, in deviations of a step's noise: finer ones cost more initial bits, coarser ones
-come less close to the negative ELBO (0.5 % above it at 0.7, 1.3 % at 1)."""
+BIN = 1.0
+"""Width of a bin, in deviations of a step's noise: finer ones cost more initial bits."""
 
-_POSTERIOR_HALVINGS, _PRIOR_HALVINGS, _VALUE_HALVINGS = 5, 6, 8
-"""Windows of q, of p and of a pixel. That of p holds all that q may draw, as the outputs of the
-network are bounded (`chain.V_LIMIT`)."""
+_PRIOR_HALVINGS, _VALUE_HALVINGS = 6, 8
+"""Windows of p and of a pixel. That of p holds all that q may draw, as the outputs of the network
+are bounded (`chain.V_LIMIT`)."""
 
 
 def push(stack: Stack, chain: Chain, pixels: Tensor) -> None:
@@ -55,6 +55,16 @@ def pop(stack: Stack, chain: Chain, shape: torch.Size) -> Tensor:
     return pixels
 
 
+def initial_bits(chain: Chain, shape: torch.Size) -> float:
+    """What a picture of this shape takes off a stack before it gives any back, at most.
+
+    That is the entropy of z_0 and of z_1, of which the pixels give a little back in between.
+    """
+    noise = chain.marginal(0).variance / chain.posterior(1, 0).variance
+    deviations = 2 * math.pi * math.e / (BIN * BIN)
+    return math.prod(shape) * 0.5 * (math.log2(deviations * noise) + math.log2(deviations))
+
+
 class Latents:
     """The distributions of the discretised latents of a picture of some shape [C, H, W].
 
@@ -69,12 +79,12 @@ class Latents:
     def lowest(self, pixels: Tensor) -> Discretised:
         """q(z_0 | x) for pixels uint8."""
         x = to_data(pixels).double().flatten()
-        return self._gaussian(0, self.chain.marginal(0), x, x, _POSTERIOR_HALVINGS)
+        return self._gaussian(0, self.chain.marginal(0), x, x)
 
     def noisier(self, t: int, k: Symbols) -> Discretised:
         """q(z_t | z_s) of row t, for the latent of the row before."""
         z = self._z(t - 1, k)
-        return self._gaussian(t, self.chain.transition(t - 1, t), z, z, _POSTERIOR_HALVINGS)
+        return self._gaussian(t, self.chain.transition(t - 1, t), z, z)
 
     def clearer(self, t: int, k: Symbols) -> Discretised:
         """p(z_s | z_t) of the row before t, for the latent of row t."""
@@ -104,8 +114,11 @@ class Latents:
         return self.chain.predict(z.reshape(1, *self.shape), row).flatten()
 
     def _gaussian(
-        self, row: int, moments: Moments, z: Tensor, x: Tensor, halvings: int
+        self, row: int, moments: Moments, z: Tensor, x: Tensor, halvings: int | None = None
     ) -> Discretised:
+        """Of a window so large, or of one that holds what may be drawn."""
         width = self.bins[row]
         scale = math.sqrt(moments.variance / (width * width) - 1 / 12)
+        if halvings is None:
+            halvings = math.ceil(2 * DEVIATIONS * scale).bit_length()
         return Discretised(self.chain.table, moments.mean(z, x) / width, scale, halvings)

@@ -1,6 +1,6 @@
 """The streams of sets of pictures that the Gaussian process codes: bits-back and channel coding."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from diffcodec import container
 from diffcodec.container import SetHeader
 from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack
-from diffcodec.errors import CorruptError, FormatError
+from diffcodec.errors import FormatError
 from diffcodec.gaussian import bitsback, channel, samplers, tiles
 from diffcodec.gaussian.chain import Chain
 from diffcodec.gaussian.decoder import to_pixels
@@ -44,15 +44,21 @@ class Coded:
 
 
 def encode_bits_back(
-    chain: Chain, header: SetHeader, pictures: list[Tensor], progress: Progress = ignore
+    chain: Chain,
+    header: SetHeader,
+    pictures: list[Tensor],
+    seed: bytes = b"",
+    progress: Progress = ignore,
 ) -> Coded:
     """Encode pictures uint8 [3, H, W] without loss.
 
-    Raises FormatError if they are too large for the stack's reserve.
+    Args: `seed` holds as many of the first pictures as the header says. Raises FormatError if
+    pictures are too large for the stack's reserve.
     """
-    stack = Stack()
-    start = stack.bits
-    parts = [tile for pixels in pictures for tile in tiles.cut(pixels, chain.side)]
+    stack = Stack(seed)
+    start = Stack().bits
+    left = pictures[header.seeds :]
+    parts = [tile for pixels in left for tile in tiles.cut(pixels, chain.side)]
     for number, tile in enumerate(parts, 1):
         bitsback.push(stack, chain, tile)
         progress(number / len(parts))
@@ -63,11 +69,16 @@ def encode_bits_back(
 
 
 def decode_bits_back(
-    chain: Chain, header: SetHeader, stream: bytes, progress: Progress = ignore
+    chain: Chain,
+    header: SetHeader,
+    stream: bytes,
+    seeds: Callable[[bytes], list[Tensor]],
+    progress: Progress = ignore,
 ) -> list[Tensor]:
     """Pictures uint8 [3, H, W].
 
-    Raises FormatError if the stream is cut, CorruptError if it is damaged.
+    Args: `seeds` gives those that the seed holds. Raises what it does, FormatError if the stream is
+    cut, CorruptError if it is damaged.
     """
     if len(stream) < header.stream_bytes:
         raise FormatError(
@@ -75,15 +86,14 @@ def decode_bits_back(
             "bits-back coding decodes from its end, so it has no previews."
         )
     stack = Stack.from_bytes(stream, header.untouched)
-    shapes = tiles.shapes(header.sizes, chain.side)
-    popped = []
+    sizes = header.sizes[header.seeds :]
+    shapes = tiles.shapes(sizes, chain.side)
+    popped: list[Tensor] = []
     for number, shape in enumerate(reversed(shapes), 1):
         popped.append(bitsback.pop(stack, chain, shape))
         progress(number / len(shapes))
-    pictures = tiles.joined(header.sizes, popped[::-1], chain.side)
+    pictures = seeds(stack.seed()) + tiles.joined(sizes, popped[::-1], chain.side)
     container.check(header.checksum, _checksum(pictures))
-    if not stack.is_fresh:
-        raise CorruptError("The file is corrupt: something is left of its stream.")
     return pictures
 
 

@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.entropy import Bits, Probabilities, Stack, quantise_probabilities
+from diffcodec.entropy import (
+    STACK_PROBABILITY_BITS,
+    Bits,
+    Probabilities,
+    Stack,
+    quantise_probabilities,
+)
 from diffcodec.errors import CorruptError
 from diffcodec.exact.cdf import CdfTable
 
@@ -77,7 +83,8 @@ class Discretised:
         while width > 1:
             width //= 2
             middle = self._cdf(first + width)
-            upper = code(quantise_probabilities(above - middle, above - below)) == 1
+            share = quantise_probabilities(above - middle, above - below, STACK_PROBABILITY_BITS)
+            upper = code(share) == 1
             first = first + width * upper
             below, above = np.where(upper, middle, below), np.where(upper, above, middle)
         return first

@@ -3,8 +3,6 @@
 All give one number for each example of a batch. Arguments as for `elbo.continuous`.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -42,12 +40,12 @@ def hybrid(
     t: Tensor,
     noise: Tensor,
     steps: int,
-    vlb_weight: float = 1e-3 * math.log(2),
+    vlb_weight: float = 1e-3,
 ) -> Tensor:
     """L_simple for the means and the VLB for learned variances, [N].
 
     The VLB does not touch the means (Nichol and Dhariwal, 2021, equation 16; the default is their
-    0.001, for nats). Arguments as for `discrete`.
+    0.001, of a VLB in bits as in their code). Arguments as for `discrete`.
     """
     log_snr_t, log_snr_s = step_ends(model, t, steps)
     prediction, spread = model(marginal(x, per_example(log_snr_t, x)).draw(noise), log_snr_t)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffcodec.errors import ModelError
-from diffcodec.exact.cdf import CdfTable, quantiles
+from diffcodec.exact.cdf import THIN_TAIL, CdfTable, quantiles
 from diffcodec.exact.config import from_json, to_json
 from diffcodec.exact.files import ModelFile
 from diffcodec.exact.layers import interpolated
@@ -130,7 +130,7 @@ def tabulate(
     errors = model.errors_at(log_snrs).double()
     first = float(prior(model, x).mean())
     rows, bits = milestones(alphas / sigmas, errors, first)
-    table = CdfTable.gaussian()
+    table = CdfTable.gaussian(THIN_TAIL)
     config = Config(model.network.shape, steps, len(rows), SIGNIFICAND, pixels.shape[-1])
     return to_json(config), tensors | {
         "alpha": alphas,
