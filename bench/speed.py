@@ -71,6 +71,7 @@ def summary(document: Document) -> str:
     names = list(results.by("codec", document["rows"]))
     first, alone = names[0], len(names) == 1
     kinds = list(dict.fromkeys((row["task"], row["state"]) for row in document["rows"]))
+    tasks = list(dict.fromkeys(task for task, _ in kinds))
     lines = []
     for picture, rows in results.by("picture", document["rows"]).items():
         by_codec = results.by("codec", rows)
@@ -78,19 +79,25 @@ def summary(document: Document) -> str:
             ratios, seconds = [], []
             for kind in kinds:
                 mine, other = (_seconds(by_codec[name], kind) for name in (codec, first))
+                if not mine:  # only large pictures have parts
+                    ratios.append("-")
+                    seconds.append("-")
+                    continue
                 pairs = zip(mine, other, strict=True)
                 ratios.append(f"{median(a / b for a, b in pairs):.3g}")
                 middle = median(mine)
                 seconds.append(f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}")
+            by_task = results.by("task", by_codec[codec])
             peaks = [
-                f"{max(row['peak_bytes'] or 0 for row in group) / 2**20:,.0f}"
-                for group in results.by("task", by_codec[codec]).values()
+                f"{max(row['peak_bytes'] or 0 for row in by_task[task]) / 2**20:,.0f}"
+                if task in by_task
+                else "-"
+                for task in tasks
             ]
             size = f"{rows[0]['width']}x{rows[0]['height']}"
             figures = seconds if alone else ratios + seconds
             lines.append([f"{picture} ({size})", codec, *figures, *peaks])
     states = [" ".join(kind) for kind in kinds]
-    tasks = list(dict.fromkeys(task for task, _ in kinds))
     header = ["picture", "codec"]
     if not alone:
         header += [f"{state}, {first} = 1" for state in states]
