@@ -605,6 +605,24 @@ def test_speed_measures_a_process() -> None:
         speed.measure_process([sys.executable, "-c", "raise ValueError('no')"])
 
 
+def test_parts_that_a_small_picture_has_not_leave_their_places_empty() -> None:
+    same = {"width": 9, "height": 9, "run": 1, "state": "cold", "peak_bytes": 1 << 20}
+    rows = [
+        {**same, "codec": codec, "picture": name, "task": task, "seconds": 2.0}
+        for codec, name, task in (
+            (ours.NAME, "small", "encode"),
+            (ours.NAME, "large", "encode"),
+            (ours.NAME, "large", "region"),
+            ("PNG", "large", "encode"),
+        )
+    ]
+    lines = [line.split(" | ") for line in speed.summary({"rows": rows}).splitlines()[2:5]]
+    small, large, peer = ([cell.strip("| ") for cell in line[2:]] for line in lines)
+    assert small == ["1", "-", "2", "-", "1", "-"]
+    assert large == ["1", "1", "2", "2", "1", "1"]
+    assert peer == ["1", "-", "2", "-", "1", "-"]
+
+
 def test_sizes_are_made_by_cutting_and_mirroring() -> None:
     image = noise(20, 10)
     assert np.array_equal(pixels(speed.resized(image, 0.0002)), pixels(image))
