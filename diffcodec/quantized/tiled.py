@@ -161,9 +161,12 @@ def previews(
     model: Model, header: Header, stream: Stream
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives; results as of `stream.previews`."""
-    tiles, position = [_Tile(model, header, n) for n in range(len(places(header)))], 0
+    tiles, position = list[_Tile](), 0
     for rung in _rungs(header):
-        for tile in tiles:
+        for number in range(len(places(header))):
+            if number == len(tiles):
+                tiles.append(_Tile(model, header, number))
+            tile = tiles[number]
             position = tile.take_next(stream, position)
             if tile.ended:
                 break
@@ -171,7 +174,8 @@ def previews(
         if last and position == header.stream_bytes:
             known = _joined(header, (tile.known for tile in tiles))
             container.check(header.checksum, container.checksum(known))
-        yield position, tiles[-1].rung, last, _joined(header, (tile.shown for tile in tiles))
+        shown = _joined(header, (tile.shown for tile in tiles))
+        yield position, rung + tile.ended, last, shown
         if last:
             return
 
@@ -256,9 +260,7 @@ class _Tile:
         header = self._header
         levels = [level for state in self._states for level in state.significant]
         if not levels:
-            grey = _empty(header, header.height, header.width)
-            grey.fill(mid_grey(header.depth))
-            return grey
+            return _grey(header)
         show = known_planes if min(levels) >= COARSE else shown_planes
         return show(header, self._states)
 
@@ -380,9 +382,9 @@ def _header_of(header: Header, place: Place) -> Header:
 
 
 def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
-    """The picture, uint8 or uint16 [C, H, W], of the planes of its tiles."""
-    whole = _empty(header, header.height, header.width)
-    for (rows, columns), planes in zip(places(header), tiles, strict=True):
+    """The picture, uint8 or uint16 [C, H, W], of planes of its first tiles; the rest is grey."""
+    whole = _grey(header)
+    for (rows, columns), planes in zip(places(header), tiles, strict=False):
         whole[:, rows, columns] = planes
     return whole
 
@@ -390,3 +392,10 @@ def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
 def _empty(header: Header, height: int, width: int) -> NDArray:
     """Planes to be filled, uint8 or uint16 [C, height, width]."""
     return np.empty((len(header.mode), height, width), f"<u{header.depth // 8}")
+
+
+def _grey(header: Header) -> NDArray:
+    """What is shown of a picture or a tile of which nothing is known."""
+    grey = _empty(header, header.height, header.width)
+    grey.fill(mid_grey(header.depth))
+    return grey
