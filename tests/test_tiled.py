@@ -167,16 +167,16 @@ def test_a_region_is_a_part_of_the_picture(array, coded, decode, data):
 
 
 def test_a_region_decodes_only_its_tiles(array, coded, decode, monkeypatch):
-    numbers = []
+    sizes = []
     real = tiled._Tile
 
-    def counting(model, header, number, seed=None):
-        numbers.append(number)
-        return real(model, header, number, seed)
+    def counting(model, header, seed=None):
+        sizes.append((header.width, header.height))
+        return real(model, header, seed)
 
     monkeypatch.setattr(tiled, "_Tile", counting)
     decode(coded, region=(60, 40, 30, 10))
-    assert numbers == [3]
+    assert sizes == [(50, 33)]
 
 
 def test_regions_of_what_has_no_tiles_are_cut_out(array):

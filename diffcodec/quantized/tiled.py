@@ -135,17 +135,19 @@ def decode(
     """
     whole = Region(0, 0, header.width, header.height)
     box = region or whole
-    shown = _empty(header, box.height, box.width)
+    shown = _grey(header, box.height, box.width)
     checked = box == whole and rung is None and len(stream) == header.stream_bytes
     checked &= header.lossless or seed is None  # of a lossy file a sample is another picture
-    exact = _empty(header, *shown.shape[1:]) if checked and not header.lossless else shown
-    segments = _segments(header, stream)
-    shares = [(n, box.shared(place)) for n, place in enumerate(places(header))]
-    wanted = [(number, own) for number, own in shares if own is not None]
+    exact = shown.copy() if checked and not header.lossless else shown
+    there, segments = places(header), _segments(header, stream)
+    shares = [(n, box.shared(place)) for n, place in enumerate(there)]
+    wanted = [(n, own) for n, own in shares if own and (segments[n] or seed is not None)]
 
     def work(one: tuple[int, tuple[Place, Place]], progress: Progress) -> None:
         number, (inside, outside) = one
-        tile = _decoded(model, header, segments[number], number, rung, seed, progress)
+        own = None if seed is None else (seed, number)
+        tile = _Tile(model, _header_of(header, there[number]), own)
+        tile.take_all(segments[number], rung, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
             exact[:, *outside] = tile.known[:, *inside]
@@ -161,11 +163,11 @@ def previews(
     model: Model, header: Header, stream: Stream
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives; results as of `stream.previews`."""
-    tiles, position = list[_Tile](), 0
+    there, tiles, position = places(header), list[_Tile](), 0
     for rung in _rungs(header):
-        for number in range(len(places(header))):
+        for number, place in enumerate(there):
             if number == len(tiles):
-                tiles.append(_Tile(model, header, number))
+                tiles.append(_Tile(model, _header_of(header, place)))
             tile = tiles[number]
             position = tile.take_next(stream, position)
             if tile.ended:
@@ -212,13 +214,14 @@ class _Relay:
 class _Tile:
     """What a decoder knows of a tile.
 
+    Args: the model; the header of the tile as a picture of its own; the seed of what is drawn where
+    bits are missing, None to draw nothing.
     Attributes: `rung` is the last one that is done; `ended` says if the data ended in the next.
     """
 
-    def __init__(self, model: Model, header: Header, number: int, seed: int | None = None) -> None:
-        self._header = _header_of(header, places(header)[number])
-        self._states = empty_states(self._header, model)
-        self._relay = _Relay(None if seed is None else BitSampler((seed, number)))
+    def __init__(self, model: Model, header: Header, seed: tuple[int, int] | None = None) -> None:
+        self._header, self._states = header, empty_states(header, model)
+        self._relay = _Relay(None if seed is None else BitSampler(seed))
         self._walk = walk(model, self._states, self._relay)
         self.rung, self.ended = self._states[0].pyramid.top, False
 
@@ -227,8 +230,13 @@ class _Tile:
         self._relay.coder = RangeDecoder(data, complete=whole)
         self._advance()
 
-    def sample(self, rung: int | None) -> None:
-        """Draw the rungs that are left, down to one, if this tile samples."""
+    def take_all(self, segments: Sequence[Segment], rung: int | None, progress: Progress) -> None:
+        """Decode as much as there is of all segments, and as is wanted; draw what is left."""
+        for done, segment in enumerate(segments):
+            progress(done / len(segments))
+            self.take(*segment)
+            if self.ended or FINISH < self.rung <= (rung or 0):
+                return
         while self._relay.sampler is not None and self.rung > max(rung or 0, FINISH):
             self._relay.coder = self._relay.sampler
             self._advance()
@@ -260,7 +268,7 @@ class _Tile:
         header = self._header
         levels = [level for state in self._states for level in state.significant]
         if not levels:
-            return _grey(header)
+            return _grey(header, header.height, header.width)
         show = known_planes if min(levels) >= COARSE else shown_planes
         return show(header, self._states)
 
@@ -308,34 +316,17 @@ def _encode(
     return written
 
 
-def _decoded(
-    model: Model,
-    header: Header,
-    segments: Sequence[Segment],
-    number: int,
-    rung: int | None,
-    seed: int | None,
-    progress: Progress,
-) -> _Tile:
-    """A tile after as much as there is of its segments, and as is wanted."""
-    tile = _Tile(model, header, number, seed)
-    for done, segment in enumerate(segments):
-        progress(done / len(segments))
-        tile.take(*segment)
-        if tile.ended or FINISH < tile.rung <= (rung or 0):
-            return tile
-    tile.sample(rung)
-    return tile
-
-
 def _known(model: Model, header: Header, stream: bytes) -> NDArray:
     """The picture as the cells of a stream alone describe it, uint8 or uint16 [C, H, W]."""
 
-    def work(one: tuple[int, list[Segment]], progress: Progress) -> NDArray:
-        number, segments = one
-        return _decoded(model, header, segments, number, None, None, progress).known
+    def work(one: tuple[Place, list[Segment]], progress: Progress) -> NDArray:
+        place, segments = one
+        tile = _Tile(model, _header_of(header, place))
+        tile.take_all(segments, None, progress)
+        return tile.known
 
-    return _joined(header, each(work, enumerate(_segments(header, stream))))
+    tiles = zip(places(header), _segments(header, stream), strict=True)
+    return _joined(header, each(work, tiles))
 
 
 def _shortest(header: Header, tiles: Sequence[_Written], quality: float) -> int:
@@ -383,19 +374,13 @@ def _header_of(header: Header, place: Place) -> Header:
 
 def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
     """The picture, uint8 or uint16 [C, H, W], of planes of its first tiles; the rest is grey."""
-    whole = _grey(header)
+    whole = _grey(header, header.height, header.width)
     for (rows, columns), planes in zip(places(header), tiles, strict=False):
         whole[:, rows, columns] = planes
     return whole
 
 
-def _empty(header: Header, height: int, width: int) -> NDArray:
-    """Planes to be filled, uint8 or uint16 [C, height, width]."""
-    return np.empty((len(header.mode), height, width), f"<u{header.depth // 8}")
-
-
-def _grey(header: Header) -> NDArray:
-    """What is shown of a picture or a tile of which nothing is known."""
-    grey = _empty(header, header.height, header.width)
-    grey.fill(mid_grey(header.depth))
-    return grey
+def _grey(header: Header, height: int, width: int) -> NDArray:
+    """What is shown where nothing is known, uint8 or uint16 [C, height, width]."""
+    shape = len(header.mode), height, width
+    return np.full(shape, mid_grey(header.depth), f"<u{header.depth // 8}")
