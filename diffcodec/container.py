@@ -53,15 +53,14 @@ ICC, EXIF, XMP, TEXT, RESOLUTION, PALETTE, IPTC, COLOUR = KINDS = range(8)
 Boxes = Mapping[int, bytes]
 """Contents by kind."""
 
-FEATURES = (
-    "weights that were fitted to its picture",
-    "tiles",
-    "a chroma transform for each level",
-    "samples in steps",
-)
-"""What a file may do beyond the rest, by bit of the features; TILES and STEPS are known."""
+RESERVED = {
+    0: "weights that were fitted to its picture",
+    2: "a chroma transform for each level",
+}
+"""What later versions may do, by bit of the features."""
 
 TILES, STEPS = 1, 3
+"""The features that are known, by bit."""
 
 MAX_PIXELS = 1 << 27
 """Largest picture that a header may claim; 134 megapixels."""
@@ -485,8 +484,7 @@ def _read_start(data: bytes) -> tuple[int, dict[int, int], int, bytes, int]:
             for bit in range(bits.bit_length()):
                 if bits >> bit & 1:
                     if bit not in (TILES, STEPS):
-                        named = dict(enumerate(FEATURES))
-                        raise _unknown(f"uses {named.get(bit, f'feature {bit}')}")
+                        raise _unknown(f"uses {RESERVED.get(bit, f'feature {bit}')}")
                     features[bit], position = read_number(data, position)
         except IndexError as error:
             raise FormatError("The file ends inside its header.") from error

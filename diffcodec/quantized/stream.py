@@ -56,13 +56,9 @@ def encode(
     Returns: header and stream; None if the samples themselves take no more room. Raises
     FormatError if header and boxes exceed the limit.
     """
-    samples, limit = torch.from_numpy(planes.astype(np.int32)), cut.size(header.pixels)
+    samples = torch.from_numpy(planes.astype(np.int32))
     headers = _candidates(model, replace(header, model=model.id), planes)
-    room = container.room(headers[0], boxes, limit)
-    # Where the samples themselves fit, only a shorter stream is worth while.
-    raw = replace(header, codec=container.STORED)
-    stored = cut.psnr is None and planes.nbytes <= container.room(raw, boxes, limit)
-    most = min(room, planes.nbytes) if stored else room
+    room, most, stored = rooms(headers[0], planes, cut, boxes)
     written = [
         _encode(model, one, samples, planes, most, cut.psnr, part(progress, number, len(headers)))
         for number, one in enumerate(headers)
@@ -78,6 +74,19 @@ def encode(
         header = replace(header, lossless=False)
         header = replace(header, checksum=_checksum(header, best.decode(model, size)))
     return (header, stream) if size < planes.nbytes else None
+
+
+def rooms(header: Header, planes: NDArray, cut: Cut, boxes: Boxes) -> tuple[int, int, bool]:
+    """The most bytes that a stream may have and that are worth while; whether its samples fit.
+
+    Where the samples themselves fit into the limit, only a shorter stream is worth while. Raises
+    FormatError if header and boxes exceed the limit.
+    """
+    limit = cut.size(header.pixels)
+    room = container.room(header, boxes, limit)
+    raw = replace(header, codec=container.STORED, model=b"", colours=0, mirrored=False, tile=0)
+    fit = cut.psnr is None and planes.nbytes <= container.room(raw, boxes, limit)
+    return room, min(room, planes.nbytes) if fit else room, fit
 
 
 def decode(

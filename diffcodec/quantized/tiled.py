@@ -31,7 +31,13 @@ from diffcodec.quantized.parallel import each
 from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.schedule import DEPTH, FINISH, TOP_RUNG
 from diffcodec.quantized.step import walk
-from diffcodec.quantized.stream import empty_states, image_states, known_planes, shown_planes
+from diffcodec.quantized.stream import (
+    empty_states,
+    image_states,
+    known_planes,
+    rooms,
+    shown_planes,
+)
 from diffcodec.streaming import Stream
 
 SIDE = 512
@@ -80,15 +86,10 @@ def encode(
     progress: Progress = ignore,
 ) -> tuple[Header, bytes] | None:
     """Encode a picture; arguments and results as of `stream.encode`."""
-    limit = cut.size(header.pixels)
     header = replace(header, model=model.id)
     if header.mode.startswith("RGB"):
         header = replace(header, colours=colour.select(model, planes, header.depth))
-    room = container.room(header, boxes, limit)
-    # Where the samples themselves fit, only a shorter stream is worth while.
-    raw = replace(header, codec=container.STORED, tile=0)
-    stored = cut.psnr is None and planes.nbytes <= container.room(raw, boxes, limit)
-    most = min(room, planes.nbytes) if stored else room
+    room, most, stored = rooms(header, planes, cut, boxes)
     tiles, last = list[_Written](), FINISH
     sizes = dict.fromkeys(_rungs(header), 0)
 
