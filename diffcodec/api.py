@@ -33,8 +33,10 @@ from diffcodec.quantized import stream as quantised
 from diffcodec.quantized import tiled
 from diffcodec.streaming import Source, Stream
 
-SHOWN = ("mean", "sample")
-"""How a prefix can be shown."""
+SHOWN = ("mean", "visual", "sample")
+"""How a prefix can be shown: as the expectation of the picture, which has the best PSNR; with the
+texture that it may have had; as a sample of all that it may have been. Drawings are shown as their
+likeliest colours in place of the first two."""
 
 PROCESSES = ("auto", PHOTO, DRAWING)
 """What a picture can be coded as: "photo" by the quantised process, "drawing" by the absorbing one;
@@ -212,8 +214,8 @@ def decode(
             tiles only those that it meets are decoded, and the checksum is not looked at.
         size: the picture is reduced by the least whole factor that makes no side longer than so
             many pixels; only the rungs that it needs are decoded.
-        show: how a prefix is shown, one of SHOWN: "mean" as the expectation of the picture;
-            "sample" with what is left open drawn from the model's conditionals, by `seed`.
+        show: how a prefix is shown, one of SHOWN. All but "mean" take as long as a whole file.
+        seed: of what "visual" and "sample" draw from the model's conditionals.
         max_pixels: a file that claims more is refused; None for no limit but the format's.
         model: the model file that the file was made with, if it is not an installed one.
         progress: is called with the fraction of the work that is done.
@@ -494,6 +496,8 @@ def _read(
         "seed": seed if show == "sample" else None,
         "progress": progress,
     }
+    if header.codec == QUANTISED and show == "visual":
+        options |= {"seed": seed, "visual": True}
     if header.codec == STORED:
         planes = stored.decode(header, file.stream)[:, *box.place]
     elif header.tile:

@@ -285,6 +285,8 @@ def test_decode_refuses_what_a_file_has_not(lossless):
     flow = ["--show", "flow"]
     refused(run("decode", "a.dfc", "-o", "x.png", *flow), "--show flow", "a.dfc", code=2)
     refused(run("decode", "a.dfc", "lossless.dfc", *flow), "--show flow", code=2)
+    visual = run("decode", "lossless.dfc", "--show", "visual")
+    refused(visual, "--show visual", "lossless.dfc", code=2)
     assert contents() == {*SIZES, "a.dfc", "lossless.dfc"}
 
 

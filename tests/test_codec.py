@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 import diffcodec
 from diffcodec import container
+from diffcodec.api import SHOWN
 from diffcodec.errors import CorruptError, DiffcodecError, FormatError, ImageError, ModelError
 from diffcodec.pictures.images import metadata
 from diffcodec.quantized import coding, colour
@@ -381,7 +382,7 @@ def test_a_damaged_lossy_file_is_told(tiny):
         list(diffcodec.decode_progressive(bytes(damaged)))
 
 
-@pytest.mark.parametrize("show", ["mean", "sample"])
+@pytest.mark.parametrize("show", SHOWN)
 def test_a_damaged_lossless_file_is_told_however_it_is_shown(tiny, show):
     damaged = bytearray(tiny[1])
     damaged[len(damaged) // 2] ^= 0x10
@@ -503,6 +504,31 @@ def test_sampled_details_follow_the_seed_and_the_prefix(tiny):
     assert same(diffcodec.decode(data, show="sample", seed=1), image)
     with pytest.raises(ValueError, match="show"):
         diffcodec.decode(data, show="median")
+
+
+def test_texture_that_is_added_follows_the_seed_and_ends_with_the_file(tiny):
+    image, data = tiny
+    start = container.read(data).start
+    cut = data[: start + (len(data) - start) // 2]
+    one, again, other = (diffcodec.decode(cut, show="visual", seed=s) for s in (1, 1, 2))
+    assert same(one, again)
+    assert not same(one, other)
+    assert not same(one, diffcodec.decode(cut, show="sample", seed=1))
+    assert same(diffcodec.decode(data, show="visual"), image)
+
+
+def detail(image):
+    """Mean square of the differences of luma across and down."""
+    luma = np.asarray(image.convert("L")).astype(np.float64)
+    return sum(np.square(np.diff(luma, axis=axis)).mean() for axis in (0, 1))
+
+
+def test_what_looks_best_lies_between_expectation_and_sample(coded):
+    image, data = coded
+    used = [p.bytes_used for p in diffcodec.decode_progressive(data)][-5]
+    mean, visual, sample = (diffcodec.decode(data[:used], show=show, seed=3) for show in SHOWN)
+    assert psnr(sample, image) < psnr(visual, image) < psnr(mean, image)
+    assert detail(mean) < detail(visual) < detail(sample)
 
 
 def test_a_sample_agrees_with_what_the_prefix_tells(coded):

@@ -213,6 +213,16 @@ def test_sampled_bits_follow_seed_and_probability():
     assert np.abs(means - [0.02, 0.3, 0.5, 0.9]).max() < 0.015
 
 
+@pytest.mark.parametrize("quarters", [3, 5, 12])
+def test_odds_of_sampled_bits_are_raised_to_a_power(quarters):
+    chances = np.array([0.001, 0.02, 0.3, 0.5, 0.9])
+    sampler = BitSampler(7)
+    sampler.quarters = quarters
+    means = sampler.code(np.repeat(chances, 40_000)).reshape(5, -1).mean(1)
+    odds = (chances / (1 - chances)) ** (quarters / 4)
+    assert np.abs(means - odds / (1 + odds)).max() < 0.01
+
+
 def test_a_sampler_goes_on_where_its_decoder_ends():
     chances, bits = message(3, 400)
     stream = encoded(chances, bits)

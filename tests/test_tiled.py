@@ -201,12 +201,13 @@ def test_regions_share_what_both_have():
     assert Region(2, 1, 4, 3).shared((slice(0, 2), slice(6, 9))) is None
 
 
-def test_a_sample_is_drawn_where_bytes_are_missing(array, coded, decode):
-    one, other = (decode(coded[:1500], show="sample", seed=seed) for seed in (1, 2))
+@pytest.mark.parametrize("show", ["visual", "sample"])
+def test_what_is_missing_is_drawn(array, coded, decode, show):
+    one, other = (decode(coded[:1500], show=show, seed=seed) for seed in (1, 2))
     assert not np.array_equal(one, other)
-    assert np.array_equal(one, decode(coded[:1500], show="sample", seed=1))
+    assert np.array_equal(one, decode(coded[:1500], show=show, seed=1))
     assert psnr(one, array) > 15
-    assert np.array_equal(decode(coded, show="sample"), array)
+    assert np.array_equal(decode(coded, show=show), array)
 
 
 def test_damage_is_told(coded, decode):

@@ -164,11 +164,11 @@ def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: 
 @MAX_PIXELS
 @click.option(
     "--show",
-    type=click.Choice(["mean", "sample", "flow"]),
+    type=click.Choice(["mean", "visual", "sample", "flow"]),
     default="mean",
     show_default=True,
-    help="How a prefix is shown: as its expectation, as a sample of what it may have been, or (of "
-    "a set) where the probability flow leads.",
+    help="How a prefix is shown: as its expectation, with the texture that it may have had, as a "
+    "sample of what it may have been, or (of a set) where the probability flow leads.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn."
@@ -237,6 +237,8 @@ def decode(
 
     data = read_bytes(inputs[0])
     if diffcodec.is_set(data):
+        if show == "visual":
+            raise click.UsageError(f"--show visual is for a picture, and {inputs[0]} is a set")
         none_with("a set of pictures", keep_times=keep_times, **parts)
         decode_set(inputs[0], data, output, options, force=force)
     else:

@@ -29,12 +29,13 @@ def walk(
     states: list[State],
     coder: Coder,
     progress: Callable[[float], None] = lambda _: None,
+    begin: Callable[[int], None] = lambda _: None,
 ) -> Iterator[int]:
     """Take states of equal size down the chain; yield each rung when it is done.
 
     All are empty, or at the end of the same rung. States with `values` are encoded, others are
     decoded. The walk ends early where the coder's data do. `progress` gets the fraction of the
-    work that is done.
+    work that is done, `begin` the colour of the decisions that follow.
     """
     pyramid = states[0].pyramid
     order = [step for step in pyramid.steps if step.rung < states[0].rungs[step.level]]
@@ -42,7 +43,7 @@ def walk(
     for step, done in zip(order, work, strict=True):
         try:
             for state in states:
-                _take(model, state, step, coder)
+                _take(model, state, step, coder, begin)
         except _Cut:
             return
         progress(done / work[-1])
@@ -56,14 +57,17 @@ def _work(pyramid: Pyramid, step: Step) -> int:
     return h * w if step.rung_at_8_bits <= 8 else 1
 
 
-def _take(model: Model, state: State, step: Step, coder: Coder) -> None:
+def _take(
+    model: Model, state: State, step: Step, coder: Coder, begin: Callable[[int], None]
+) -> None:
     """Refine one level of one picture to the planes of a rung. Raises _Cut."""
     level, pyramid = step.level, state.pyramid
     new = pyramid.planes(step.rung, level)
     if level == LOW:
         state.low, state.low_level = pyramid.no_low(), LOW
+    begin(0)
     if level in state.significant or _becomes_significant(model, state, step, new, coder):
-        _refine(model, state, step, new, coder)
+        _refine(model, state, step, new, coder, begin)
     state.planes[level], state.rungs[level] = new, step.rung
 
 
@@ -82,7 +86,12 @@ def _becomes_significant(model: Model, state: State, step: Step, new: Tensor, co
 
 
 def _significant_blocks(
-    model: Model, state: State, step: Step, new: Tensor, coder: Coder
+    model: Model,
+    state: State,
+    step: Step,
+    new: Tensor,
+    coder: Coder,
+    begin: Callable[[int], None],
 ) -> list[Tensor]:
     """Code which blocks have their first significant coefficient at this rung.
 
@@ -100,6 +109,7 @@ def _significant_blocks(
         truth = significance.significant(state.values[level].abs() >> new)
     now: list[Tensor] = []
     for colour in range(state.colours):
+        begin(colour)
         rest = ~before[colour]
         case = significance.contexts(before[colour], above[colour], now[-1] if now else None)[rest]
         bits = state.corrections.odds(colour, step.rung).code(
@@ -114,14 +124,21 @@ def _significant_blocks(
     return [significance.positions(blocks, *floors.shape[-2:]) for blocks in now]
 
 
-def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -> None:
+def _refine(
+    model: Model,
+    state: State,
+    step: Step,
+    new: Tensor,
+    coder: Coder,
+    begin: Callable[[int], None],
+) -> None:
     """Code the phases of a step. Raises _Cut."""
     level, pyramid = step.level, state.pyramid
     old = state.planes[level]
     if torch.equal(old, new):
         return  # a coarse level may be exact before the finish
     height, width = pyramid.size(level)
-    significant = _significant_blocks(model, state, step, new, coder)
+    significant = _significant_blocks(model, state, step, new, coder, begin)
     parities = checkerboard(height, width)
     phases = [
         (number, phase, significant[phase.colour] & (parities == phase.parity))
@@ -143,6 +160,7 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
             continue
         bordered = (places // width + 1) * (width + 2) + places % width + 1
         mean, scale = conditionals.of_phase(number, context, places, bordered)
+        begin(phase.colour)
         batch = _batch(state, level, phase, places, (old, new), mean, scale, exists)
         moves, ended = coding.code(
             batch,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffcodec import container
 from diffcodec.container import Boxes, Header
-from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder
+from diffcodec.entropy import BitSampler, RangeDecoder, RangeEncoder
 from diffcodec.errors import FormatError
 from diffcodec.limits import Cut, Progress, ignore, part
 from diffcodec.quality import psnr
@@ -22,6 +22,7 @@ from diffcodec.quantized import model as models
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
+from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
@@ -96,6 +97,7 @@ def decode(
     *,
     rung: int | None = None,
     seed: int | None = None,
+    visual: bool = False,
     progress: Progress = ignore,
 ) -> NDArray:
     """Decode a stream or any prefix of one.
@@ -106,16 +108,20 @@ def decode(
         stream: as much of it as is used.
         rung: stop where this rung is done.
         seed: of a sample of what the stream leaves open; None for its expectation.
+        visual: whether the sample is drawn so that it looks best, not as likely as it is.
         progress: is called with the fraction of the work that is done.
 
     Returns: uint8 or uint16 [C, H, W]. Raises CorruptError if the stream is whole and its
     pixels do not match their checksum, FormatError for an unknown colour transform.
     """
     states = empty_states(header, model)
-    decoder: Coder = _decoder(header, stream)
-    if seed is not None:
-        decoder = BitSampler(seed, decoder)
-    for done in walk(model, states, decoder, progress):
+    decoder = _decoder(header, stream)
+    if seed is None:
+        rungs = walk(model, states, decoder, progress)
+    else:
+        sampler = Sampler(seed, decoder, visual=visual)
+        rungs = walk(model, states, sampler, progress, sampler.begin)
+    for done in rungs:
         if rung is not None and FINISH < done <= rung:
             break
     else:

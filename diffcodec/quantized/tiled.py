@@ -17,7 +17,6 @@ from diffcodec import container
 from diffcodec.container import Boxes, Header
 from diffcodec.entropy import (
     Bits,
-    BitSampler,
     Coder,
     Probabilities,
     RangeDecoder,
@@ -29,6 +28,7 @@ from diffcodec.quantized import colour
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.parallel import each
 from diffcodec.quantized.pyramid import mid_grey
+from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.schedule import DEPTH, FINISH, TOP_RUNG
 from diffcodec.quantized.step import walk
 from diffcodec.quantized.stream import (
@@ -127,6 +127,7 @@ def decode(
     *,
     rung: int | None = None,
     seed: int | None = None,
+    visual: bool = False,
     region: Region | None = None,
     progress: Progress = ignore,
 ) -> NDArray:
@@ -146,8 +147,8 @@ def decode(
 
     def work(one: tuple[int, tuple[Place, Place]], progress: Progress) -> None:
         number, (inside, outside) = one
-        own = None if seed is None else (seed, number)
-        tile = _Tile(model, _header_of(header, there[number]), own)
+        sampler = None if seed is None else Sampler((seed, number), visual=visual)
+        tile = _Tile(model, _header_of(header, there[number]), sampler)
         tile.take_all(segments[number], rung, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
@@ -200,7 +201,7 @@ def ends(header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
 class _Relay:
     """Passes bits to the coder of a segment, and what that does not give to a sampler."""
 
-    def __init__(self, sampler: BitSampler | None = None) -> None:
+    def __init__(self, sampler: Sampler | None = None) -> None:
         self.coder: Coder = RangeDecoder(b"", complete=False)
         self.sampler = sampler
 
@@ -211,19 +212,24 @@ class _Relay:
             return bits
         return np.concatenate([bits, self.sampler.code(probabilities[len(bits) :])])
 
+    def begin(self, colour: int) -> None:
+        """As of `Sampler`."""
+        if self.sampler is not None:
+            self.sampler.begin(colour)
+
 
 class _Tile:
     """What a decoder knows of a tile.
 
-    Args: the model; the header of the tile as a picture of its own; the seed of what is drawn where
-    bits are missing, None to draw nothing.
+    Args: the model; the header of the tile as a picture of its own; what draws where bits are
+    missing, if anything does.
     Attributes: `rung` is the last one that is done; `ended` says if the data ended in the next.
     """
 
-    def __init__(self, model: Model, header: Header, seed: tuple[int, int] | None = None) -> None:
+    def __init__(self, model: Model, header: Header, sampler: Sampler | None = None) -> None:
         self._header, self._states = header, empty_states(header, model)
-        self._relay = _Relay(None if seed is None else BitSampler(seed))
-        self._walk = walk(model, self._states, self._relay)
+        self._relay = _Relay(sampler)
+        self._walk = walk(model, self._states, self._relay, begin=self._relay.begin)
         self.rung, self.ended = self._states[0].pyramid.top, False
 
     def take(self, data: bytes, whole: bool) -> None:
