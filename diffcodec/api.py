@@ -214,7 +214,7 @@ def decode(
             tiles only those that it meets are decoded, and the checksum is not looked at.
         size: the picture is reduced by the least whole factor that makes no side longer than so
             many pixels; only the rungs that it needs are decoded.
-        show: how a prefix is shown, one of SHOWN. All but "mean" take as long as a whole file.
+        show: how a prefix is shown, one of SHOWN; "sample" takes as long as a whole file.
         seed: of what "visual" and "sample" draw from the model's conditionals.
         max_pixels: a file that claims more is refused; None for no limit but the format's.
         model: the model file that the file was made with, if it is not an installed one.

@@ -320,13 +320,14 @@ class BitSampler:
     Args: seed of the drawn bits, of one number or several, the same on every machine; the decoder
     that comes first.
     Attributes: `quarters` makes what is drawn more likely than it is, if there are more than four:
-    the odds of a bit are raised to so many quarters. (A temperature of 4 / quarters.)
+    the odds of a bit are raised to so many quarters. (A temperature of 4 / quarters.) `drawn` says
+    whether any bit has been.
     """
 
     def __init__(self, seed: int | tuple[int, ...], first: Coder | None = None) -> None:
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._first = first
-        self.quarters = 4
+        self.quarters, self.drawn = 4, False
 
     def code(self, probabilities: Probabilities, truth: Bits | None = None) -> Bits:
         """Bits from the decoder, then drawn ones."""
@@ -334,6 +335,7 @@ class BitSampler:
             np.empty(0, np.int32) if self._first is None else self._first.code(probabilities, None)
         )
         rest = probabilities[len(bits) :]
+        self.drawn |= len(rest) > 0
         if self.quarters != 4:
             one, zero = (_power(np.asarray(p, np.float64), self.quarters) for p in (rest, 1 - rest))
             rest = one / (one + zero)

@@ -6,9 +6,13 @@ expects and little else; chroma would only add blotches.
 """
 
 from diffcodec.entropy import BitSampler, Coder
+from diffcodec.quantized.schedule import FINISH
 
 VISUAL_QUARTERS = (5, 12, 12)
 """`BitSampler.quarters` of Y, Co and Cg for what looks best: temperatures of 0.8 and 1/3."""
+
+VISIBLE_RUNG = 4
+"""The rung, at 8 bits, below which nothing more is drawn for them: nobody would see it."""
 
 
 class Sampler(BitSampler):
@@ -21,9 +25,13 @@ class Sampler(BitSampler):
         self, seed: int | tuple[int, ...], first: Coder | None = None, *, visual: bool
     ) -> None:
         super().__init__(seed, first)
-        self._visual = visual
+        self._visual, self._last = visual, VISIBLE_RUNG if visual else FINISH
 
     def begin(self, colour: int) -> None:
         """Take notice of the colour whose decisions follow."""
         if self._visual:
             self.quarters = VISUAL_QUARTERS[colour]
+
+    def enough(self, rung: int, extra_bits: int) -> bool:
+        """Whether nothing need be drawn after a rung of a picture with so many bits beyond 8."""
+        return self.drawn and rung - extra_bits <= self._last

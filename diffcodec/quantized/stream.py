@@ -116,13 +116,15 @@ def decode(
     """
     states = empty_states(header, model)
     decoder = _decoder(header, stream)
-    if seed is None:
+    sampler = None if seed is None else Sampler(seed, decoder, visual=visual)
+    if sampler is None:
         rungs = walk(model, states, decoder, progress)
     else:
-        sampler = Sampler(seed, decoder, visual=visual)
         rungs = walk(model, states, sampler, progress, sampler.begin)
     for done in rungs:
         if rung is not None and FINISH < done <= rung:
+            break
+        if sampler is not None and sampler.enough(done, header.depth - DEPTH):
             break
     else:
         if header.lossless or seed is None:  # of a lossy file a sample is another picture

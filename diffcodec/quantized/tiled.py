@@ -244,8 +244,11 @@ class _Tile:
             self.take(*segment)
             if self.ended or FINISH < self.rung <= (rung or 0):
                 return
-        while self._relay.sampler is not None and self.rung > max(rung or 0, FINISH):
-            self._relay.coder = self._relay.sampler
+        sampler, extra_bits = self._relay.sampler, self._header.depth - DEPTH
+        while sampler is not None and self.rung > max(rung or 0, FINISH):
+            if sampler.enough(self.rung, extra_bits):
+                return
+            self._relay.coder = sampler
             self._advance()
 
     def take_next(self, stream: Stream, start: int) -> int:
