@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from diffcodec.container import (
         is_set,
     )
+    from diffcodec.density import (
+        grid,
+        model_likelihood,
+        sample_set,
+    )
     from diffcodec.pictures.formats import (
         check_suffix,
         check_target,
@@ -63,11 +68,10 @@ if TYPE_CHECKING:
         Milestone,
         SetGroup,
         SetInfo,
+        SetPreview,
         decode_set,
+        decode_set_progressive,
         encode_set,
-        grid,
-        model_likelihood,
-        sample_set,
         set_info,
     )
 
@@ -83,6 +87,7 @@ __all__ = [
     "Rung",
     "SetGroup",
     "SetInfo",
+    "SetPreview",
     "check_suffix",
     "check_target",
     "coded_kind",
@@ -92,6 +97,7 @@ __all__ = [
     "decode_picture",
     "decode_progressive",
     "decode_set",
+    "decode_set_progressive",
     "eight_bits",
     "encode",
     "encode_set",
@@ -114,6 +120,11 @@ __all__ = [
 
 _MODULES = {
     "container": ("is_set",),
+    "density": (
+        "grid",
+        "model_likelihood",
+        "sample_set",
+    ),
     "pictures.formats": (
         "check_suffix",
         "check_target",
@@ -139,11 +150,10 @@ _MODULES = {
         "Milestone",
         "SetGroup",
         "SetInfo",
+        "SetPreview",
         "decode_set",
+        "decode_set_progressive",
         "encode_set",
-        "grid",
-        "model_likelihood",
-        "sample_set",
         "set_info",
     ),
 }

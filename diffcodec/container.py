@@ -86,6 +86,7 @@ MAX_HEADER = 42
 
 _FIXED = 4
 _LOSSLESS, _DEEP, _MIRRORED, _COLOURS, _BOXES, _FEATURES = (4 << place for place in range(6))
+_EXACT = 1  # the only flag of sets
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,8 @@ class SetHeader:
     """What the first bytes of a set say; fields as for `Header`.
 
     `codec` is one of SETS, `sizes` are width and height of each picture, `untouched` is as
-    `entropy.Stack.to_bytes` gives it, `seeds` tells how many of the first pictures seed the stack.
+    `entropy.Stack.to_bytes` gives it, `seeds` tells how many of the first pictures seed the stack,
+    `exact` by which of the two ways reverse channel coding chooses.
     """
 
     codec: int
@@ -320,6 +322,7 @@ class SetHeader:
     untouched: int
     stream_bytes: int
     seeds: int = 0
+    exact: bool = False
 
     @property
     def pixels(self) -> int:
@@ -333,7 +336,8 @@ def write_set_header(header: SetHeader) -> bytes:
     groups = [(len(list(group)), *size) for size, group in groupby(header.sizes)]
     numbers = [len(groups), *(n for group in groups for n in group)]
     numbers += [header.seeds, header.untouched, header.stream_bytes]
-    return _start(header.codec, 0, header.checksum, header.model) + write_numbers(numbers)
+    flags = _EXACT * header.exact
+    return _start(header.codec, flags, header.checksum, header.model) + write_numbers(numbers)
 
 
 def set_room(header: SetHeader, limit: int | None) -> int:
@@ -363,10 +367,17 @@ def is_set(data: bytes) -> bool:
 
 def read_set(data: bytes) -> tuple[SetHeader, bytes]:
     """The header of a set and as much of the stream as there is; raises as `read` does."""
+    header, start = read_set_header(data)
+    return header, data[start : start + header.stream_bytes]
+
+
+def read_set_header(data: bytes) -> tuple[SetHeader, int]:
+    """The header of a set and the offset of the stream; raises as `read` does."""
     if not is_set(data):
         raise FormatError("The file holds one picture; diffcodec.decode reads it.")
     codec, features, checksum, model, position = _read_start(data)
-    if data[3] & ~_FEATURES or features:
+    exact = codec == CHANNEL and bool(data[3] & _EXACT)
+    if data[3] & ~_FEATURES & ~(_EXACT * exact) or features:
         raise _unknown("is a set with flags")
     sizes: list[tuple[int, int]] = []
     try:
@@ -385,8 +396,8 @@ def read_set(data: bytes) -> tuple[SetHeader, bytes]:
     _check_set(sizes)
     if seeds > len(sizes):
         raise FormatError("The file's header holds an impossible number.")
-    header = SetHeader(codec, tuple(sizes), model, checksum, untouched, length, seeds)
-    return header, data[position : position + length]
+    header = SetHeader(codec, tuple(sizes), model, checksum, untouched, length, seeds, exact)
+    return header, position
 
 
 def check_size(width: int, height: int) -> None:

@@ -1,11 +1,10 @@
-"""The public API of the Gaussian process: sets of pictures, likelihood, samples."""
+"""The public API of sets of pictures, which the Gaussian process codes."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -14,25 +13,21 @@ from torch import Tensor
 
 from diffcodec import api, container
 from diffcodec.container import BITS_BACK, CHANNEL, SetHeader
-from diffcodec.errors import CorruptError, ImageError
+from diffcodec.density import default, to_images, to_tensor
+from diffcodec.errors import CorruptError, FormatError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
-from diffcodec.gaussian import bitsback, samplers, stream, tiles
+from diffcodec.gaussian import bitsback, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
-from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.gaussian.stream import Milestone, Show
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, check_pixels, ignore
-from diffcodec.pictures.images import from_planes, to_pillow, to_planes
+from diffcodec.streaming import Source, Stream
 
 Method = Literal["bits-back", "channel"]
-Sampler = Literal["ancestral", "ddim", "flow", "langevin", "predictor-corrector"]
 
 _CODECS = {"bits-back": BITS_BACK, "channel": CHANNEL}
 _PRICE = 0.25
 """What a picture's own file takes more than bits-back coding, about, in bits/dim."""
-
-_SWEEPS = 5  # of Langevin dynamics at each level
-_BATCH = 64  # pictures that are drawn together
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,18 @@ class CodedSet:
 
 
 @dataclass(frozen=True)
+class SetPreview:
+    """Pictures on the way, as the first `bytes_used` bytes of a set show them.
+
+    `complete` says whether the whole set was there when they were made.
+    """
+
+    bytes_used: int
+    images: list[Image.Image]
+    complete: bool
+
+
+@dataclass(frozen=True)
 class SetGroup:
     """So many pictures of one size, one after the other."""
 
@@ -78,10 +85,12 @@ class SetGroup:
 class SetInfo:
     """What a set says of itself.
 
-    `pictures` is their number and `groups` their sizes in order; the rest is as in `Info`.
+    `pictures` is their number and `groups` their sizes in order; `exact` is as of `encode_set`, and
+    the rest as in `Info`.
     """
 
     method: Method
+    exact: bool
     pictures: int
     groups: list[SetGroup]
     model: str
@@ -99,6 +108,7 @@ def set_info(data: bytes) -> SetInfo:
     header, there = container.read_set(data)
     return SetInfo(
         method="bits-back" if header.codec == BITS_BACK else "channel",
+        exact=header.exact,
         pictures=len(header.sizes),
         groups=[SetGroup(len(list(alike)), *size) for size, alike in groupby(header.sizes)],
         model=header.model.hex(),
@@ -115,6 +125,7 @@ def encode_set(
     *,
     method: Method = "bits-back",
     bpp: float | None = None,
+    exact: bool = False,
     model: Path | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
@@ -127,6 +138,8 @@ def encode_set(
             pictures rough to all of them fine.
         bpp: the file of `channel` is at most so large, in bits per pixel; without a limit it goes
             to the end of the chain, where noise of half a pixel's value is left.
+        exact: `channel` sends samples of q, by the Poisson functional representation, in place of
+            the best of 2^16 candidates, which takes less time and fewer bits.
         model: a model file in place of the default one, which depends on the pictures' size.
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
@@ -137,10 +150,12 @@ def encode_set(
     """
     if bpp is not None and method != "channel":
         raise ValueError("bits-back coding is lossless: it has no limit")
-    pictures = [_pixels(image) for image in images]
+    if exact and method != "channel":
+        raise ValueError("exact goes with channel only")
+    pictures = [to_tensor(image) for image in images]
     sizes = tuple((pixels.shape[2], pixels.shape[1]) for pixels in pictures)
-    chain = load(model) if model else _default(sizes)
-    header = SetHeader(_CODECS[method], sizes, chain.id, 0, 0, 0)
+    chain = load(model) if model else default(sizes)
+    header = SetHeader(_CODECS[method], sizes, chain.id, 0, 0, 0, exact=exact)
     container.write_set_header(header)  # refuses what is too large
     if method == "bits-back":
         seeds = _seeds(chain, pictures)
@@ -189,147 +204,42 @@ def decode_set(
     if its model is not there, CorruptError if a complete set does not decode to the pixels of its
     checksum.
     """
-    header, there = container.read_set(data)
-    check_pixels(header.pixels, max_pixels)
-    chain = load(model or files.find(header.model))
-    if model:
-        files.check(header.model, chain.id, model)
+    header, start = container.read_set_header(data)
+    chain, end = _chain(header, model, max_pixels), start + header.stream_bytes
     if header.codec == BITS_BACK:
-        seeded = header.sizes[: header.seeds]
-        return _images(
-            stream.decode_bits_back(
-                chain, header, there, lambda seed: _seeded(seed, seeded), progress
-            )
-        )
+        return to_images(_bits_back(chain, header, data[start:end], progress))
     limit = Cut(bpp).size(header.pixels)
     if limit is not None:
-        there = there[: max(0, limit - len(container.write_set_header(header)))]
-    return _images(stream.decode_channel(chain, header, there, show, seed, progress))
+        end = min(end, max(start, limit))
+    return to_images(stream.decode_channel(chain, header, data[start:end], show, seed, progress))
 
 
 @exact_arithmetic
-def model_likelihood(
-    images: Sequence[Image.Image],
+def decode_set_progressive(
+    source: bytes | BinaryIO,
     *,
-    steps: int | None = None,
-    draws: int = 32,
-    seed: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
-    progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
-) -> Likelihood:
-    """The negative ELBO of pictures in bits/dim, with standard errors over their tiles.
+) -> Iterator[SetPreview]:
+    """Decode a set once and yield its pictures after each milestone, and after what is left.
 
-    Args:
-        images: RGB pictures; what is left of whole tiles at their borders does not count.
-        steps: of the chain; None for the limit of infinitely many.
-        draws: at how many times each tile is measured.
-        seed: of the noise.
-        model: a model file in place of the default one, which depends on the pictures' size.
-        progress: is called with the fraction of the work that is done.
-        threads: on which it computes; None for as many as PyTorch is set to use.
-        device: where the network computes, "auto", "cpu" or "cuda".
+    A pipe or the like is read as for `decode_progressive`. A bits-back set, which decodes from its
+    end, gives all of them at once.
 
-    Raises ImageError for other modes or less than two tiles, ModelError for an unusable model.
+    Args and errors as of `decode_set`.
     """
-    pictures = [_pixels(image) for image in images]
-    chain = load(model) if model else _default([pixels.shape[:0:-1] for pixels in pictures])
-    whole = torch.Size((3, chain.side, chain.side))
-    counted = [t for pixels in pictures for t in tiles.cut(pixels, chain.side) if t.shape == whole]
-    if len(counted) < 2:
-        raise ImageError(f"A likelihood needs two tiles of {chain.side} x {chain.side} pixels.")
-    generator = torch.Generator().manual_seed(seed)
-    return likelihood(
-        chain.model(),
-        torch.stack(counted),
-        steps,
-        draws=draws,
-        generator=generator,
-        progress=progress,
-    )
-
-
-@exact_arithmetic
-def sample_set(
-    count: int,
-    *,
-    sampler: Sampler = "ancestral",
-    steps: int = 100,
-    eta: float = 0.0,
-    seed: int = 0,
-    model: Path | None = None,
-    progress: Progress = ignore,
-    threads: int | None = None,
-    device: str = "auto",
-) -> list[Image.Image]:
-    """Pictures drawn from the model alone.
-
-    Args:
-        sampler: "ancestral", "ddim", "flow" (the probability-flow ODE by Heun's method), "langevin"
-            (annealed; five sweeps at each level) or "predictor-corrector" (ancestral, and a sweep
-            after each step).
-        steps: of equal time.
-        eta: of "ddim", from 0, no noise on the way, to 1, as much as the ancestral one draws.
-        seed: of all noise.
-        model: a model file in place of the default one.
-        progress: is called with the fraction of the work that is done.
-        threads: on which it computes; None for as many as PyTorch is set to use.
-        device: where the network computes, "auto", "cpu" or "cuda".
-
-    Raises ModelError for an unusable model.
-    """
-    chain = load(model or files.GAUSSIAN_32)
-    generator = torch.Generator().manual_seed(seed)
-    denoiser = chain.model()
-    log_snrs = denoiser.schedule.grid(steps)
-    calls = {
-        "flow": 2 * steps,
-        "langevin": _SWEEPS * (steps + 1),
-        "predictor-corrector": 2 * steps,
-    }.get(sampler, steps)
-    calls = (calls + 1) * math.ceil(count / _BATCH)  # one more is the decoder's
-    fractions = (number / calls for number in range(1, calls + 1))
-    denoiser.register_forward_hook(lambda *_: progress(next(fractions)))
-    drawn: list[Tensor] = []
-    for start in range(0, count, _BATCH):
-        shape = (min(_BATCH, count - start), 3, chain.side, chain.side)
-        z = torch.randn(shape, generator=generator, dtype=torch.float32)
-        match sampler:
-            case "ancestral":
-                z = samplers.ancestral(denoiser, z, log_snrs, generator)
-            case "ddim":
-                z = samplers.ddim(denoiser, z, log_snrs, generator, eta)
-            case "flow":
-                z = samplers.heun(denoiser, z, log_snrs)
-            case "langevin":
-                z = samplers.langevin(denoiser, z, log_snrs, generator, sweeps=_SWEEPS)
-            case "predictor-corrector":
-                z = samplers.predictor_corrector(denoiser, z, log_snrs, generator)
-        drawn += denoiser.most_likely(z)
-    return _images(drawn)
-
-
-def grid(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size and mode, one or more, in rows of one that is about square."""
-    columns = math.ceil(math.sqrt(len(images)))
-    width, height = images[0].size
-    shown = Image.new(images[0].mode, (columns * width, -(-len(images) // columns) * height))
-    for number, image in enumerate(images):
-        row, column = divmod(number, columns)
-        shown.paste(image, (column * width, row * height))
-    return shown
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    """uint8 [3, H, W]."""
-    mode, planes = to_planes(image)
-    if mode != "RGB" or planes.dtype != np.uint8:
-        raise ImageError(
-            f"The Gaussian process codes RGB pictures with samples of 8 bits, not {image.mode}: "
-            "convert them, or use the default method."
-        )
-    return torch.from_numpy(planes.copy())
+    delivery = Source(source)
+    header, start = _read_header(delivery)
+    chain, sent = _chain(header, model, max_pixels), Stream(delivery, start, header.stream_bytes)
+    if header.codec == BITS_BACK:
+        pictures = _bits_back(chain, header, sent.wait_for(sent.size))
+        yield SetPreview(start + sent.size, to_images(pictures), complete=True)
+        return
+    for used, pictures in stream.preview_channel(chain, header, sent):
+        complete = len(delivery.data) >= start + sent.size
+        yield SetPreview(start + used, to_images(pictures), complete)
 
 
 def _seeds(chain: Chain, pictures: Sequence[Tensor]) -> list[bytes]:
@@ -368,11 +278,31 @@ def _seeded(seed: bytes, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     return pictures
 
 
-def _images(pictures: list[Tensor]) -> list[Image.Image]:
-    return [to_pillow(from_planes("RGB", pixels.numpy())) for pixels in pictures]
+def _read_header(delivery: Source) -> tuple[SetHeader, int]:
+    """The header of a set that arrives, and the offset of its stream; raises as `read_set` does."""
+    while True:
+        try:
+            return container.read_set_header(delivery.data)
+        except FormatError:
+            if delivery.ended:
+                raise
+            delivery.wait_for(len(delivery.data) + 1)
 
 
-def _default(sizes: Sequence[Sequence[int]]) -> Chain:
-    """The model for pictures of at most 32 x 32 pixels, or that for all others."""
-    small = max(map(max, sizes), default=0) <= 32
-    return load(files.GAUSSIAN_32 if small else files.GAUSSIAN_64)
+def _chain(header: SetHeader, model: Path | None, max_pixels: int | None) -> Chain:
+    """The model of a set. Raises FormatError for too many pixels, ModelError."""
+    check_pixels(header.pixels, max_pixels)
+    chain = load(model or files.find(header.model))
+    if model:
+        files.check(header.model, chain.id, model)
+    return chain
+
+
+def _bits_back(
+    chain: Chain, header: SetHeader, there: bytes, progress: Progress = ignore
+) -> list[Tensor]:
+    """The pictures of a bits-back set."""
+    sizes = header.sizes[: header.seeds]
+    return stream.decode_bits_back(
+        chain, header, there, lambda seed: _seeded(seed, sizes), progress
+    )

@@ -44,8 +44,12 @@ CASES = {
 "drawing-large" has blocks of one colour; "wide" has more than one tile, and more than one set of
 coefficients in a phase."""
 
-SETS = {"bits-back": {}, "channel": {"bpp": 6.0}}
-"""The methods of sets, and the options that they are encoded with."""
+SETS = {
+    "bits-back": {"method": "bits-back"},
+    "channel": {"method": "channel", "bpp": 6.0},
+    "channel-exact": {"method": "channel", "bpp": 3.0, "exact": True},
+}
+"""Sets, and the options that they are encoded with."""
 
 SET_SIZES = ((12, 8), (12, 8), (7, 5))
 
@@ -78,12 +82,12 @@ def main() -> None:
         data = diffcodec.encode(planes(*shape), **options)
         (FOLDER / f"{name}.dfc").write_bytes(data)
         write_image(diffcodec.decode_picture(data), FOLDER / f"{name}.png")
-    for method, options in SETS.items():
-        data = diffcodec.encode_set(pictures(), method=method, **options).data
-        (FOLDER / f"{method}.dfc").write_bytes(data)
-        (FOLDER / method).mkdir(exist_ok=True)
+    for name, options in SETS.items():
+        data = diffcodec.encode_set(pictures(), **options).data
+        (FOLDER / f"{name}.dfc").write_bytes(data)
+        (FOLDER / name).mkdir(exist_ok=True)
         for number, image in enumerate(diffcodec.decode_set(data)):
-            image.save(FOLDER / method / f"{number}.png")
+            image.save(FOLDER / name / f"{number}.png")
 
 
 if __name__ == "__main__":

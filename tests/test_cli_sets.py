@@ -13,7 +13,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.cli import main
 from diffcodec.cli.sets import GAUSSIAN_SAMPLERS
-from diffcodec.sets import Sampler
+from diffcodec.density import Sampler
 
 WEIGHTS = Path(diffcodec.__file__).parent / "weights"
 PHOTO, GAUSSIAN = str(WEIGHTS / "photo.safetensors"), str(WEIGHTS / "gaussian-32.safetensors")
@@ -357,6 +357,7 @@ def test_info_of_a_set_as_json(coded):
     assert (len(found.pop("model")), type(found.pop("checksum"))) == (8, int)
     assert found == {
         "method": "channel",
+        "exact": False,
         "pictures": 2,
         "groups": [
             {"count": 1, "width": 12, "height": 8},

@@ -13,7 +13,7 @@ from diffcodec.pictures.reading import read_image
 from diffcodec.quantized import coding, tiles
 
 cases = pytest.mark.parametrize("name", CASES)
-methods = pytest.mark.parametrize("method", SETS)
+sets = pytest.mark.parametrize("name", SETS)
 
 
 def file(name):
@@ -43,16 +43,16 @@ def test_a_golden_file_is_what_the_encoder_writes(name):
     assert diffcodec.encode(planes(*shape), **options) == file(name)
 
 
-@methods
-def test_a_golden_set_decodes_to_its_pixels_and_is_what_the_encoder_writes(method):
-    decoded = diffcodec.decode_set(file(method))
+@sets
+def test_a_golden_set_decodes_to_its_pixels_and_is_what_the_encoder_writes(name):
+    decoded = diffcodec.decode_set(file(name))
     originals = pictures()
     assert len(decoded) == len(originals)
     for number, (image, original) in enumerate(zip(decoded, originals, strict=True)):
-        with Image.open(FOLDER / method / f"{number}.png") as expected:
+        with Image.open(FOLDER / name / f"{number}.png") as expected:
             assert image.tobytes() == expected.tobytes()
-        assert (image.tobytes() == original.tobytes()) == (method == "bits-back")
-    assert diffcodec.encode_set(originals, method=method, **SETS[method]).data == file(method)
+        assert (image.tobytes() == original.tobytes()) == (name == "bits-back")
+    assert diffcodec.encode_set(originals, **SETS[name]).data == file(name)
 
 
 def test_every_golden_file_is_tested_and_of_the_version():

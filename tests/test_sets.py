@@ -1,5 +1,6 @@
 """Sets of pictures through the installed models: round trips, prefixes, refusals."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec import container, sets
+from diffcodec import container, density, sets
 from diffcodec.errors import CorruptError, FormatError, ImageError, ModelError
 from diffcodec.exact import files
 
@@ -167,7 +168,72 @@ def test_a_limit_holds(channel):
 def test_milestones_tell_actual_and_ideal_bits(channel):
     ends = channel.milestones
     assert [end.bytes for end in ends] == sorted(end.bytes for end in ends)
-    assert all(end.bits > end.ideal_bits > 0 for end in ends)
+    ideal = [end.ideal_bits for end in ends]
+    assert ideal[0] > 0 and ideal == sorted(ideal)
+    assert 1.1 < ends[-1].bits / ends[-1].ideal_bits < 2
+
+
+def test_exact_samples_are_another_kind_of_set(channel):
+    exact = diffcodec.encode_set(PICTURES[:1], method="channel", bpp=2.5, exact=True)
+    assert diffcodec.set_info(exact.data).exact
+    assert not diffcodec.set_info(channel.data).exact
+    assert rmse(diffcodec.decode_set(exact.data), PICTURES[:1]) < 60
+    wrong = bytearray(exact.data)
+    wrong[3] = 0
+    with pytest.raises(CorruptError):
+        diffcodec.decode_set(bytes(wrong))
+    with pytest.raises(ValueError, match="channel"):
+        diffcodec.encode_set(PICTURES, exact=True)
+
+
+# --- previews -------------------------------------------------------------------------------------
+
+
+def test_each_milestone_is_shown_as_its_bytes_are_there(channel):
+    shown = list(diffcodec.decode_set_progressive(channel.data))
+    assert [one.bytes_used for one in shown[:-1]] == [end.bytes for end in channel.milestones]
+    assert shown[-1].bytes_used == len(channel.data)
+    assert all(one.complete for one in shown)
+    for one in shown[::8]:
+        assert same(one.images, diffcodec.decode_set(channel.data[: one.bytes_used]))
+
+
+def test_previews_come_while_a_set_arrives(channel):
+    pipe = Pipe(channel.data[:-3], 7)
+    sizes = []
+    for one in diffcodec.decode_set_progressive(pipe):
+        sizes.append((one.bytes_used, pipe.read))
+        assert not one.complete
+    assert sizes[-1] == (len(channel.data) - 3,) * 2
+    assert all(used <= read <= used + 28 for used, read in sizes)
+    last = diffcodec.decode_set(channel.data[:-3])
+    assert same(one.images, last)
+    with pytest.raises(FormatError, match="header"):
+        list(diffcodec.decode_set_progressive(Pipe(channel.data[:10], 7)))
+
+
+def test_a_bits_back_set_is_shown_once_it_is_there(bits_back):
+    (shown,) = diffcodec.decode_set_progressive(Pipe(bits_back.data, 500))
+    assert shown.complete
+    assert shown.bytes_used == len(bits_back.data)
+    assert same(shown.images, PICTURES)
+    with pytest.raises(FormatError, match="no previews"):
+        list(diffcodec.decode_set_progressive(bits_back.data[:-1]))
+
+
+class Pipe(io.RawIOBase):
+    """Delivers so many bytes at a time, and counts them."""
+
+    def __init__(self, data, size):
+        self.data, self.size, self.read = data, size, 0
+
+    def seekable(self):
+        return False
+
+    def read1(self, size):
+        chunk = self.data[self.read : self.read + min(size, self.size)]
+        self.read += len(chunk)
+        return chunk
 
 
 def test_detail_draws_or_flows(channel):
@@ -257,7 +323,7 @@ def test_eta_is_the_noise_of_ddim():
 
 
 def test_many_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr(sets, "_BATCH", 2)
+    monkeypatch.setattr(density, "_BATCH", 2)
     done: list[float] = []
     drawn = diffcodec.sample_set(3, sampler="ddim", steps=1, progress=done.append)
     assert same(drawn[:2], diffcodec.sample_set(2, sampler="ddim", steps=1))

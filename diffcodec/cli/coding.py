@@ -51,6 +51,11 @@ from diffcodec.errors import ImageError
     show_default=True,
     help="As what a single picture is coded; auto is what makes the shorter file.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Of channel: send exact samples of the process, in more time and bits.",
+)
 @click.option("--bpp", type=float, callback=positive, help="At most this many bits per pixel.")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="At most this many bytes.")
 @click.option("--psnr", type=float, callback=positive, help="At least this quality, in dB.")
@@ -76,6 +81,7 @@ def encode(
     inputs: tuple[str, ...],
     output: str | None,
     method: Literal["single", "bits-back", "channel"],
+    exact: bool,
     process: str,
     bpp: float | None,
     max_bytes: int | None,
@@ -100,6 +106,8 @@ def encode(
     The methods bits-back and channel (of the Gaussian process) make one set of all pictures, which
     are RGB with samples of 8 bits.
     """
+    if method != "channel":
+        none_with(f"--method {method}", exact=exact)
     if method != "single":
         none_with(
             f"--method {method}",
@@ -114,7 +122,7 @@ def encode(
             force=force,
             keep_times=keep_times,
         )
-        encode_set(inputs, output, method, bpp, computing, recursive=recursive)
+        encode_set(inputs, output, method, bpp, computing, exact=exact, recursive=recursive)
         return
     options: dict[str, Any] = at_most_one(
         bpp=bpp, max_bytes=max_bytes, psnr=psnr, max_error=max_error

@@ -103,7 +103,7 @@ def print_set(found: "diffcodec.SetInfo", *, as_json: bool) -> None:
         "set": f"{plural(found.pictures)}: {groups}",
         "model": found.model,
         "checksum": f"{found.checksum:08x}",
-        "coding": found.method,
+        "coding": found.method + ", exact" * found.exact,
     }
     print_fields(fields | size_fields(found, pixels))
 

@@ -37,6 +37,7 @@ def encode_set(
     bpp: float | None,
     computing: dict[str, Any],
     *,
+    exact: bool,
     recursive: bool,
 ) -> None:
     """Encode all pictures to one file and print its line."""
@@ -52,7 +53,9 @@ def encode_set(
     sources, images = read_all(inputs, recursive=recursive)
     refuse_inputs(output, *sources)
     with progress_bar(output) as progress:
-        coded = diffcodec.encode_set(images, method=method, bpp=bpp, progress=progress, **computing)
+        coded = diffcodec.encode_set(
+            images, method=method, bpp=bpp, exact=exact, progress=progress, **computing
+        )
     write_data(coded.data, output)
     line = f"{output}: {plural(len(images))}, {describe(coded)}"
     report(f"{line}, {time.perf_counter() - start:.1f} s", output)

@@ -1,6 +1,6 @@
 """The streams of sets of pictures that the Gaussian process codes: bits-back and channel coding."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +13,10 @@ from diffcodec.entropy import RESERVE_WORDS, RangeDecoder, RangeEncoder, Stack
 from diffcodec.errors import FormatError
 from diffcodec.gaussian import bitsback, channel, samplers, tiles
 from diffcodec.gaussian.chain import Chain
+from diffcodec.gaussian.choices import BEST, SAMPLE, Choice
 from diffcodec.gaussian.decoder import to_pixels
 from diffcodec.limits import Cut, Progress, ignore
+from diffcodec.streaming import Stream, StreamDecoder
 
 Show = Literal["mean", "sample", "flow"]
 
@@ -105,23 +107,31 @@ def encode_channel(
     Raises FormatError if the header exceeds the limit.
     """
     room = container.set_room(header, cut.size(header.pixels))
-    encoder, ends = RangeEncoder(), []
     parts = [tile for pixels in pictures for tile in tiles.cut(pixels, chain.side)]
     coded = [channel.Tile(pixels.shape, pixels) for pixels in parts]
-    for row in channel.walk(chain, coded, encoder):
-        ends.append((encoder.bits_used, sum(tile.ideal_bits for tile in coded)))
-        progress(1 - row / chain.steps)
-        if encoder.bits_used >= 8 * room:
+    encoder, marks = RangeEncoder(), [(RangeEncoder(), 0.0)]
+    known = [replace(tile, pixels=None) for tile in coded]
+    for row in channel.walk(chain, coded, encoder, _choice(header)):
+        if len(encoder.to_bytes(complete=False)) > room:
             break
-    stream = encoder.to_bytes(complete=False)[:room]
-    decoder = RangeDecoder(stream, complete=False)
-    decoded = [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
-    used = [decoder.bytes_used for _ in channel.walk(chain, decoded, decoder)]
-    expected = tiles.joined(header.sizes, [_expected(chain, tile) for tile in decoded], chain.side)
+        marks.append((encoder.clone(), sum(tile.ideal_bits for tile in coded)))
+        known = [replace(tile, pixels=None) for tile in coded]
+        progress(max(1 - row / chain.steps, encoder.bits_used / (8 * room)))
+    stream = encoder.to_bytes(complete=False)
+    decoder = RangeDecoder.after(marks[-1][0], stream, complete=False).cut(room)
+    stream = stream[:room]
+    if decoder is None:  # it ends elsewhere, so that the last milestone fits
+        stream = marks[-1][0].to_bytes(complete=False)
+        decoder = RangeDecoder.after(marks[-1][0], stream, complete=False)
+    for _ in channel.walk(chain, known, decoder, _choice(header)):
+        pass  # the rest of a limit may hold a step of some tiles
+    expected = _expected(chain, header, known)
     header = replace(header, checksum=_checksum(expected), stream_bytes=len(stream))
     start = len(container.write_set_header(header))
-    reached = zip(used, ends, strict=False)  # the last step may not be whole
-    milestones = [Milestone(start + end, bits, ideal) for end, (bits, ideal) in reached]
+    milestones = [
+        Milestone(start + _used(mark, stream), mark.bits_used, ideal) for mark, ideal in marks[1:]
+    ]
+    progress(1.0)
     return Coded(header, stream, encoder.bits_used, 0, milestones)
 
 
@@ -138,22 +148,53 @@ def decode_channel(
     Args: `show` and `seed` as of `diffcodec.decode_set`. Raises CorruptError if the stream is
     whole and its pixels do not match their checksum.
     """
-    decoded = [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
-    for row in channel.walk(chain, decoded, RangeDecoder(stream, complete=False)):
+    decoded = _unknown(chain, header)
+    for row in channel.walk(chain, decoded, RangeDecoder(stream, complete=False), _choice(header)):
         progress(1 - row / chain.steps)
-    shown = tiles.joined(header.sizes, [_expected(chain, tile) for tile in decoded], chain.side)
+    shown = _expected(chain, header, decoded)
     if len(stream) == header.stream_bytes:
         container.check(header.checksum, _checksum(shown))
     if show != "mean":
         shown = tiles.joined(header.sizes, _detailed(chain, decoded, show, seed), chain.side)
+    progress(1.0)
     return shown
 
 
-def _expected(chain: Chain, tile: channel.Tile) -> Tensor:
+def preview_channel(
+    chain: Chain, header: SetHeader, stream: Stream
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Decode a stream once, while it arrives.
+
+    Yields the bytes of it that each milestone needs, and the pictures there, uint8 [3, H, W]; at
+    last all bytes that there are, and what they show. Raises as `decode_channel` does.
+    """
+    decoded, decoder = _unknown(chain, header), StreamDecoder(stream, complete=False)
+    for _ in channel.walk(chain, decoded, decoder, _choice(header)):
+        yield decoder.bytes_used, _expected(chain, header, decoded)
+    size, shown = len(stream.wait_for(stream.size)), _expected(chain, header, decoded)
+    if size == header.stream_bytes:
+        container.check(header.checksum, _checksum(shown))
+    yield size, shown
+
+
+def _choice(header: SetHeader) -> Choice:
+    return SAMPLE if header.exact else BEST
+
+
+def _unknown(chain: Chain, header: SetHeader) -> list[channel.Tile]:
+    """The tiles of a decoder that begins."""
+    return [channel.Tile(shape) for shape in tiles.shapes(header.sizes, chain.side)]
+
+
+def _used(mark: RangeEncoder, stream: bytes) -> int:
+    """The bytes of a stream that give what an encoder of it had written."""
+    return RangeDecoder.after(mark, stream, complete=False).bytes_used
+
+
+def _expected(chain: Chain, header: SetHeader, known: list[channel.Tile]) -> list[Tensor]:
     """E[x | z] as pixels; mid-grey where nothing is known."""
-    if tile.z is None or tile.row is None:
-        return to_pixels(torch.zeros(tile.shape, dtype=torch.float32))
-    return to_pixels(chain.predict(tile.z[None], tile.row)[0])
+    shown = [to_pixels(x) for x in channel.expect(chain, known)]
+    return tiles.joined(header.sizes, shown, chain.side)
 
 
 def _detailed(chain: Chain, decoded: Iterable[channel.Tile], show: Show, seed: int) -> list[Tensor]:

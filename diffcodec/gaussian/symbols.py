@@ -45,36 +45,43 @@ class Discretised:
     first: int | None = None
 
     def push(self, stack: Stack, symbols: Symbols) -> None:
-        """Push symbols [n], each in its window.
+        """Push symbols [n]; raises as `bits` does."""
+        truth = self.bits(symbols)
+        decisions: list[Probabilities] = []
+
+        def code(probabilities: Probabilities) -> Bits:
+            decisions.append(probabilities)
+            return truth[len(decisions) - 1]
+
+        self.descend(code)
+        for bits, probabilities in zip(reversed(truth), reversed(decisions), strict=True):
+            stack.push(bits, probabilities)
+
+    def pop(self, stack: Stack) -> Symbols:
+        """Pop what `push` has pushed, or draw symbols [n] from the bits that are there."""
+        return self.descend(stack.pop)
+
+    def bits(self, symbols: Symbols) -> list[Bits]:
+        """The decisions that lead to symbols [n], each in its window.
 
         Raises CorruptError if one is not: nothing but a damaged stream leads there.
         """
         offsets = symbols - self._window()
         if offsets.min() < 0 or offsets.max() >> self.halvings:
             raise CorruptError("The stream is corrupt.")
-        decisions: list[tuple[Bits, Probabilities]] = []
-
-        def code(probabilities: Probabilities) -> Bits:
-            place = self.halvings - 1 - len(decisions)
-            bits = (offsets >> place & 1).astype(np.int32)
-            decisions.append((bits, probabilities))
-            return bits
-
-        self._descend(code)
-        for bits, probabilities in reversed(decisions):
-            stack.push(bits, probabilities)
-
-    def pop(self, stack: Stack) -> Symbols:
-        """Pop what `push` has pushed, or draw symbols [n] from the bits that are there."""
-        return self._descend(stack.pop)
+        places = reversed(range(self.halvings))
+        return [(offsets >> place & 1).astype(np.int32) for place in places]
 
     def _window(self) -> Symbols:
         if self.first is not None:
             return np.full(len(self.mean), self.first)
         return self.mean.round().long().numpy() - (1 << self.halvings - 1)
 
-    def _descend(self, code: Callable[[Probabilities], Bits]) -> Symbols:
-        """Halve the windows, with one decision for each symbol at a time."""
+    def descend(self, code: Callable[[Probabilities], Bits]) -> Symbols:
+        """Halve the windows, and return the symbols [n] that the decisions lead to.
+
+        `code` takes the probabilities that each is in the upper half, and returns the decisions.
+        """
         first, width = self._window(), 1 << self.halvings
         if self.first is not None:
             below, above = np.zeros_like(first), np.full_like(first, self.table.total)
