@@ -129,9 +129,9 @@ def sample_set(
 
 
 def grid(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size and mode, one or more, in rows of one that is about square."""
+    """Pictures of one mode, one or more, in rows of one that is about square if they are alike."""
     columns = math.ceil(math.sqrt(len(images)))
-    width, height = images[0].size
+    width, height = (max(sides) for sides in zip(*(image.size for image in images), strict=True))
     shown = Image.new(images[0].mode, (columns * width, -(-len(images) // columns) * height))
     for number, image in enumerate(images):
         row, column = divmod(number, columns)

@@ -338,3 +338,5 @@ def test_pictures_in_a_grid():
     found = np.asarray(shown)[::3, ::4, 0]
     assert found.tolist() == [[1, 2, 3], [4, 5, 0]]
     assert same([diffcodec.grid(images[:1])], images[:1])
+    unlike = diffcodec.grid([Image.new("RGB", (2, 5)), Image.new("RGB", (4, 3))])
+    assert unlike.size == (8, 5)

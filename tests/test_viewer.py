@@ -57,6 +57,24 @@ def test_frames_are_the_rungs(data, frames, original):
     assert math.isinf(frames[-1].psnr)
 
 
+def test_a_set_is_a_grid_at_each_of_its_milestones(original):
+    images = [original.crop(box) for box in ((0, 0, 12, 8), (9, 4, 21, 12), (3, 9, 11, 13))]
+    coded = diffcodec.encode_set(images, method="channel", bpp=3)
+    shown = viewer.frames(coded.data)
+    assert {end.bytes for end in coded.milestones} <= {frame.bytes for frame in shown}
+    assert {frame.image.size for frame in shown} == {(24, 16)}
+    assert math.isinf(shown[-1].psnr)
+    assert shown[-1].image.tobytes() == diffcodec.grid(diffcodec.decode_set(coded.data)).tobytes()
+    assert shown[-1].bpp == 8 * len(coded.data) / (2 * 96 + 32)
+    first = diffcodec.decode_set(coded.data[: shown[0].bytes])
+    errors = [
+        (np.asarray(a).astype(float) - np.asarray(b)).ravel() ** 2
+        for a, b in zip(first, diffcodec.decode_set(coded.data), strict=True)
+    ]
+    error = float(np.concatenate(errors).mean())
+    assert shown[0].psnr == pytest.approx(10 * math.log10(255**2 / error))
+
+
 def test_a_prefix_and_a_lossy_file_have_frames(data):
     assert viewer.frames(data[:200])[-1].image.tobytes() == diffcodec.decode(data[:200]).tobytes()
 

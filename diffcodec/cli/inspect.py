@@ -147,7 +147,8 @@ def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int,
 def preview(source: str, output: str, max_pixels: int, computing: dict[str, Any]) -> None:
     """Show how a picture sharpens, as a page or an animation.
 
-    The suffix of OUT decides: a page to play with, an animation, or (.png) a contact sheet.
+    The suffix of OUT decides: a page to play with, an animation, or (.png) a contact sheet. Those
+    of a set are in a grid; of a bits-back set there is nothing to see but its pictures.
     """
     from diffcodec.cli import viewer
 

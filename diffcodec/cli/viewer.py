@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import diffcodec
@@ -61,8 +62,11 @@ def write(data: bytes, path: Path, title: str = "", **computing: Any) -> None:
 def frames(data: bytes, **computing: Any) -> list[Frame]:
     """The pictures at the ends of the rungs of a file; of several at one byte, the last.
 
-    Raises as `decode_progressive` does.
+    Those of a set at its milestones, in a grid. Raises as `decode_progressive` or
+    `decode_set_progressive` does.
     """
+    if diffcodec.is_set(data):
+        return _set_frames(data, **computing)
     shown = diffcodec.decode_progressive(data, **computing)
     previews = {p.bytes_used: p.picture for p in shown}
     last = previews[max(previews)]
@@ -71,6 +75,27 @@ def frames(data: bytes, **computing: Any) -> list[Frame]:
         Frame(used, 8 * used / pixels, diffcodec.psnr(image, last), _shown(image))
         for used, image in sorted(previews.items())
     ]
+
+
+def _set_frames(data: bytes, **computing: Any) -> list[Frame]:
+    shown = diffcodec.decode_set_progressive(data, **computing)
+    previews = {p.bytes_used: p.images for p in shown}
+    last = _row(previews[max(previews)])
+    return [
+        Frame(
+            used,
+            8 * used / last.width,
+            diffcodec.psnr(_row(images), last),
+            diffcodec.grid(images),
+        )
+        for used, images in sorted(previews.items())
+    ]
+
+
+def _row(images: list[Image.Image]) -> Image.Image:
+    """All pixels of pictures in one row: no part of a grid is empty."""
+    rows = [np.asarray(image).reshape(1, -1, 3) for image in images]
+    return Image.fromarray(np.concatenate(rows, 1))
 
 
 def _shown(picture: diffcodec.Picture) -> Image.Image:
@@ -83,7 +108,7 @@ def _page(shown: list[Frame], title: str) -> bytes:
     last = shown[-1]
     width, height = _reduced(last).size
     content = {
-        "pixels": last.image.width * last.image.height,
+        "pixels": round(8 * last.bytes / last.bpp),
         "width": width,
         "height": height,
         "frames": [
