@@ -703,12 +703,20 @@ def test_info_names_what_it_cannot_read(coded):
 # --- train and export ---------------------------------------------------------------------------
 
 
+def varied(recipe, options):
+    """In the place of `training.varied`."""
+    if "w" in options.values():
+        raise ValueError("kind is one of some, not w")
+    return f"{recipe}, varied: {options}"
+
+
 @pytest.fixture
 def training(folder, monkeypatch):
     """The training module replaced by one that notes what it is asked to do."""
     calls: list[tuple] = []
     module = types.ModuleType("diffcodec.training")
     module.RECIPES = {"photo": "the first", "denoiser": "the third"}
+    module.varied = lambda recipe, options: varied(recipe, options)
     module.train = lambda *a, **k: calls.append(("train", a, k))
     module.export = lambda *a, **k: calls.append(("export", a, k))
     module.pack = lambda *a: calls.append(("pack", a)) or (3, 4)
@@ -737,6 +745,15 @@ def test_train_passes_its_budget_on(training):
         ),
         ("train", (*paths, "the first"), none),
     ]
+
+
+def test_train_varies_a_recipe(training):
+    options = ["--set", "kind=eps", "--set", "objective=simple"]
+    assert run("train", "photos", "run", "--steps", "9", *options).exit_code == 0
+    asked = {"kind": "eps", "objective": "simple"}
+    assert training[0][1][2] == f"the first, varied: {asked}"
+    refused(run("train", "photos", "run", "--set", "kind=w"), "--set: kind is one of some", code=2)
+    refused(run("train", "photos", "run", "--set", "kind"), "NAME=VALUE", code=2)
 
 
 def test_pack_passes_its_folders_on(training):

@@ -53,6 +53,7 @@ def folder(tmp_path, monkeypatch):
     # Training takes pictures of 512 x 512 and long; here its arguments only are checked.
     stub = types.ModuleType("diffcodec.training")
     stub.RECIPES = dict.fromkeys(command_line.RECIPES)
+    stub.varied = lambda recipe, options: recipe
     stub.train = lambda data, checkpoint, recipe, **_: checkpoint.mkdir(exist_ok=True)
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)

@@ -1,6 +1,7 @@
 """The denoising network, and the task that trains it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +10,25 @@ import torch
 from PIL import Image
 
 import diffcodec
-from diffcodec.errors import ImageError
+from diffcodec.errors import ImageError, ModelError
 from diffcodec.exact import files
 from diffcodec.exact.networks import FEATURES, Layer, NoiseShape
+from diffcodec.gaussian import elbo
 from diffcodec.gaussian.chain import load
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.likelihood import likelihood
 from diffcodec.gaussian.network import as_input, input_gain
 from diffcodec.gaussian.process import alpha, marginal, normal, sigma
 from diffcodec.gaussian.samplers import decode
-from diffcodec.training import checkpoints, export, train
+from diffcodec.training import checkpoints, diffusion, export, recipes, train
 from diffcodec.training import gaussian as network
 from diffcodec.training.data import Draw
 from diffcodec.training.gaussian import DenoisingNetwork, positions
 from diffcodec.training.networks import FilmConv, NoiseConv
-from diffcodec.training.noise import Gaussian
+from diffcodec.training.noise import Gaussian, Options
 from diffcodec.training.recipes import GAUSSIAN_32
 from diffcodec.training.tasks import central_tiles
+from diffcodec.training.times import low_discrepancy
 
 SPACING = (network.HIGHEST_KNOT - network.LOWEST_KNOT) / (network.KNOTS - 1)
 KNOTS = network.LOWEST_KNOT + SPACING * torch.arange(network.KNOTS)
@@ -135,6 +138,124 @@ def test_training_lowers_the_bound():
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     odds = net.times.second_moments
     assert odds[:16].mean() > 2 * odds[-16:].mean()  # the bits are where there is little noise
+
+
+SHAPE = NoiseShape(3, 3, (8, 8), (1, 1))
+
+VARIATIONS = [
+    {"objective": "simple", "kind": "eps", "variance": "beta", "schedule": "cosine"},
+    {"objective": "hybrid", "kind": "eps", "variance": "learned"},
+    {"objective": "hybrid", "variance": "learned", "steps": "50", "vlb_weight": "0.5"},
+    {"objective": "vlb", "variance": "learned", "steps": "20", "schedule": "cosine"},
+    {"objective": "vlb", "variance": "beta_tilde", "steps": "1000", "kind": "x"},
+    {"kind": "score"},
+    {"kind": "flow", "objective": "simple"},
+    {"schedule": "learned"},
+]
+
+
+def task_of(options):
+    return Gaussian(SHAPE, (Draw(32, 2),), Draw(32, 2)).varied(options)
+
+
+@pytest.mark.parametrize("options", VARIATIONS, ids=lambda own: " ".join(own.values()))
+def test_all_of_a_variation_is_trained(options):
+    task = task_of(options)
+    torch.manual_seed(0)
+    net = task.network()
+    task.loss(net, 0, (), waves(16), torch.Generator().manual_seed(0)).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert (net.kind, net.variance) == (task.options.kind, task.options.variance)
+    start, quarter, end = net.schedule.log_snr(torch.tensor([0, 0.25, 1])).tolist()
+    assert (start, end) == pytest.approx((11, -5), abs=1e-3)
+    assert (quarter == pytest.approx(7, abs=0.3)) == (task.options.schedule != "cosine")
+    assert task.validate(net, [waves(128, 1)[0]]).total > 0
+
+
+@pytest.mark.parametrize("options", VARIATIONS[:4], ids=lambda own: " ".join(own.values()))
+def test_a_variation_has_its_objective(options):
+    """From the functions that the papers' formulas are tested on, at the same times and noise."""
+    task, pictures = task_of(options), waves(16)
+    torch.manual_seed(0)
+    net, own = task.network(), task.options
+    torch.nn.init.normal_(net.network.net.out.weight, std=0.05)
+    generator = torch.Generator().manual_seed(0)
+    x = to_data(pictures)
+    times, weights = net.times.draw(len(x), generator)
+    arguments = net, x, times, torch.randn(x.shape, generator=generator)
+    losses = {
+        ("simple", None): lambda: diffusion.simple(*arguments),
+        ("hybrid", None): lambda: diffusion.hybrid(*arguments, 1000, 1e-3),
+        ("hybrid", 50): lambda: diffusion.hybrid(*arguments, 50, 0.5),
+        ("vlb", 20): lambda: elbo.discrete(*arguments, 20),
+    }
+    expected = (weights * losses[own.objective, own.steps]()).mean()
+    loss = task.loss(net, 0, (), pictures, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_a_learned_schedule_is_trained_with_the_terms_at_its_ends():
+    task, pictures = task_of({"schedule": "learned"}), waves(16)
+    net = task.network()
+    loss = task.loss(net, 0, (), pictures, torch.Generator().manual_seed(0)).item()
+    generator = torch.Generator().manual_seed(0)
+    x = to_data(pictures)
+    times = low_discrepancy(len(x), generator)
+    terms = [elbo.continuous(net, x, times, torch.randn(x.shape, generator=generator))]
+    terms.append(elbo.reconstruction(net, pictures, torch.randn(x.shape, generator=generator)))
+    assert loss == pytest.approx((sum(terms).mean() + elbo.prior(net, x).mean()).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variance": "learned"}, "learned variance"),
+        ({"variance": "learned", "objective": "simple"}, "learned variance"),
+        ({"objective": "hybrid"}, "hybrid"),
+        ({"steps": "10"}, "calibrated"),
+        ({"objective": "simple", "variance": "beta", "steps": "10"}, "no steps"),
+        ({"variance": "beta", "steps": "0"}, "no step"),
+        ({"schedule": "learned", "objective": "simple"}, "schedule"),
+        ({"schedule": "learned", "variance": "beta", "steps": "10"}, "schedule"),
+        ({"kind": "w"}, "kind is one of x, eps, v"),
+        ({"betas": "linear"}, "there is no betas"),
+        ({"steps": "many"}, "many"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options.of(options)
+
+
+def test_a_variation_trains_but_codes_only_if_it_predicts_v(tmp_path):
+    pictures = [tmp_path / "pictures"]
+    pictures[0].mkdir()
+    Image.fromarray(waves(32, 1)[0].permute(1, 2, 0).numpy()).save(pictures[0] / "a.png")
+    small = replace(GAUSSIAN_32, task=Gaussian(SHAPE, (Draw(32, 2),), Draw(32, 2)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.RECIPES, "gaussian-32", small)
+        patch.setattr(network, "STEPS", 12)
+        for options, kept in (({"kind": "eps", "objective": "simple"}, False), (COSINE, True)):
+            recipe, run = recipes.varied(small, options), tmp_path / options["objective"]
+            train(pictures, run, recipe, steps=1, device="cpu")
+            if kept:
+                export(run, tmp_path / "model", calibration=pictures)
+                file = files.parse(files.read(tmp_path / "model"))
+                assert file.card["recipe"] == recipe.name
+                assert load(tmp_path / "model").steps == 12
+            else:
+                with pytest.raises(ModelError, match="predicts eps"):
+                    export(run, tmp_path / "model", calibration=pictures)
+                with pytest.raises(ModelError, match="is a checkpoint of the recipe"):
+                    train(pictures, run, small, steps=2, device="cpu")
+    assert recipe.name == "gaussian-32 objective=vlb schedule=cosine steps=30 variance=beta"
+    with pytest.raises(ValueError, match="denoiser has no options"):
+        recipes.varied(recipes.DENOISER, COSINE)
+
+
+COSINE = {"schedule": "cosine", "variance": "beta", "steps": "30", "objective": "vlb"}
 
 
 @pytest.fixture(scope="module")

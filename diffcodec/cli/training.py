@@ -27,6 +27,14 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
     click.echo(f"{output}: {packed} of {there} pictures")
 
 
+def by_name(given: tuple[str, ...]) -> dict[str, str]:
+    """Words NAME=VALUE as values by name."""
+    for word in given:
+        if "=" not in word:
+            raise click.BadParameter(f"{word} is not of the form NAME=VALUE")
+    return dict(word.split("=", 1) for word in given)
+
+
 @click.command()
 @click.argument("data", type=DATA, nargs=-1, required=True)
 @click.argument("checkpoint", type=click.Path(file_okay=False, path_type=Path))
@@ -38,6 +46,16 @@ def pack(data: tuple[Path, ...], output: Path, mib: float, seed: int) -> None:
     help="The model of photographs, that of very small pictures (from mosaics of 32x32), the "
     "denoiser that prefixes are shown through, or the Gaussian process of pictures of 32x32 (in "
     "mosaics) or of crops of 64x64.",
+)
+@click.option(
+    "--set",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=lambda _context, _option, given: by_name(given),
+    help="Of the Gaussian recipes (may be repeated): schedule=linear, cosine or learned; "
+    "objective=vlb, simple or hybrid; kind=v, eps, x, score or flow; variance=calibrated, beta, "
+    "beta_tilde or learned; steps of the VLB; vlb_weight of the hybrid.",
 )
 @click.option(
     "--minutes", type=float, callback=positive, help="Stop after so many minutes.  [the recipe's]"
@@ -61,6 +79,7 @@ def train(
     data: tuple[Path, ...],
     checkpoint: Path,
     recipe: str,
+    options: dict[str, str],
     minutes: float | None,
     steps: int | None,
     validation: Path | None,
@@ -77,10 +96,16 @@ def train(
     budget = at_most_one(minutes=minutes, steps=steps)
     from diffcodec import training
 
+    chosen = training.RECIPES[recipe]
+    if options:
+        try:
+            chosen = training.varied(chosen, options)
+        except ValueError as error:
+            raise click.UsageError(f"--set: {error}") from error
     training.train(
         data,
         checkpoint,
-        training.RECIPES[recipe],
+        chosen,
         **budget,
         validation=validation,
         start=start,

@@ -2,7 +2,7 @@
 
 from diffcodec.training.export import export
 from diffcodec.training.loop import train
-from diffcodec.training.recipes import RECIPES
+from diffcodec.training.recipes import RECIPES, varied
 from diffcodec.training.sources import pack
 
-__all__ = ["RECIPES", "export", "pack", "train"]
+__all__ = ["RECIPES", "export", "pack", "train", "varied"]

@@ -14,7 +14,7 @@ from diffcodec.quantized.model import build
 from diffcodec.training import checkpoints
 from diffcodec.training.data import Crops
 from diffcodec.training.folders import choose
-from diffcodec.training.recipes import RECIPES
+from diffcodec.training.recipes import named
 from diffcodec.training.sources import find, load
 
 
@@ -47,7 +47,7 @@ def export(
     """
     state = checkpoints.load(checkpoint)
     try:
-        recipe = RECIPES[state["recipe"]]
+        recipe = named(state["recipe"])
         task = recipe.task
         net = task.network()
         net.load_state_dict(state["ema"])

@@ -4,7 +4,7 @@ Shapes of networks, processes, crops and what their bits count, rates, pictures 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffcodec.exact.networks import DenoiserShape, Expert, NoiseShape, StepShape
@@ -245,3 +245,21 @@ GAUSSIAN_64 = Recipe(
 )
 
 RECIPES = {recipe.name: recipe for recipe in (PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)}
+
+
+def named(name: str) -> Recipe:
+    """A recipe by its name, or by that of a variation of it. Raises KeyError if there is none."""
+    first, *options = name.split()
+    recipe = RECIPES[first]
+    return varied(recipe, dict(one.split("=", 1) for one in options)) if options else recipe
+
+
+def varied(recipe: Recipe, options: Mapping[str, str]) -> Recipe:
+    """A recipe of the Gaussian process with other options (`noise.Options`) by name.
+
+    Raises ValueError for impossible ones, or if it is another recipe.
+    """
+    if not isinstance(recipe.task, Gaussian):
+        raise ValueError(f"the recipe {recipe.name} has no options")
+    name = " ".join([recipe.name, *(f"{key}={word}" for key, word in sorted(options.items()))])
+    return replace(recipe, name=name, task=recipe.task.varied(options))
