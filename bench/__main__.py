@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from bench import catalogue, report
+from bench import density as density_run
 from bench import known as known_run
 from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
@@ -25,6 +26,7 @@ from bench.results import Document
 from bench.sheet import sheet
 from diffcodec.training.recipes import RECIPES, Recipe
 
+M = TypeVar("M", int, float)
 N = TypeVar("N", bound="Named | Recipe")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -181,10 +183,7 @@ def speed(
     pictures: list[Picture], names: tuple[str, ...], out: Path | None, runs: int, sizes: str
 ) -> Document:
     """Seconds and peak memory of encode and decode, as whole processes and warm."""
-    try:
-        megapixels = [float(size) for size in sizes.split(",") if size]
-    except ValueError as error:
-        raise click.BadParameter(f"{sizes} is not a list of numbers") from error
+    megapixels = numbers(sizes, float)
     return speed_run.run(pictures, chosen(catalogue.lossless_codecs(), names), megapixels, runs)
 
 
@@ -218,6 +217,35 @@ def speed(
 def likelihood(pictures: list[Picture], out: Path | None, **options: Any) -> Document:
     """The Gaussian process: bound, bits-back files and progressive files of sets of pictures."""
     return likelihood_run.run(pictures, **options)
+
+
+@main.command()
+@measurement
+@click.option(
+    "--steps",
+    default="10,25,50,100,250,1000",
+    show_default=True,
+    metavar="T,T...",
+    help="Of the chains whose bounds are measured.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Measure each picture at so many times.",
+)
+@click.option(
+    "--flow-steps",
+    type=click.IntRange(2),
+    default=128,
+    show_default=True,
+    help="Of Heun's method, by which the flow is followed; half as many are measured, too.",
+)
+@click.option("--model", type=_FILE, help="A model file in place of the default one.")
+def density(pictures: list[Picture], out: Path | None, steps: str, **options: Any) -> Document:
+    """The Gaussian model: its bound by the number of steps, and its likelihood by the flow."""
+    return density_run.run(pictures, steps=numbers(steps, int), **options)
 
 
 @main.command()
@@ -266,6 +294,14 @@ def chosen(codecs: Sequence[N], names: Sequence[str]) -> list[N]:
         if name not in known:
             raise click.BadParameter(f"{name} is none of {', '.join(known)}")
     return [codec for codec in codecs if not names or codec.name in names]
+
+
+def numbers(words: str, kind: Callable[[str], M]) -> list[M]:
+    """Those of a list with commas; raises BadParameter for anything else."""
+    try:
+        return [kind(word) for word in words.split(",") if word]
+    except ValueError as error:
+        raise click.BadParameter(f"{words} is not a list of numbers") from error
 
 
 def cache(out: Path | None) -> Path | None:

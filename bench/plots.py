@@ -152,6 +152,20 @@ def likelihood(document: Document, out: Path) -> None:
     _finish(figure, axes, out / "likelihood")
 
 
+def density(document: Document, out: Path) -> None:
+    """What more steps of a chain bring: the bound against that of infinitely many, in pairs."""
+    figure, axes = _figure(8, 4)
+    rows = [row for row in document["rows"] if "steps" in row]
+    points = [(row["steps"], row["difference"]) for row in rows]
+    _line(axes, points, "bound", marker="o", markersize=4)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("steps of the chain")
+    axes.set_ylabel("bits/dim above the bound of infinitely many steps")
+    axes.set_title(f"The bound by the number of steps; pictures: {document['pictures']}")
+    _finish(figure, axes, out / "density")
+
+
 def train(document: Document, out: Path) -> None:
     """What share of its bare convolutions' speed each recipe reaches."""
     figure, axes = _figure(8, 3)

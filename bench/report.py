@@ -9,6 +9,7 @@ import click
 
 from bench import (
     BenchError,
+    density,
     known,
     ladder,
     likelihood,
@@ -30,6 +31,7 @@ TABLES: dict[str, tuple[Callable[[Document], str], ...]] = {
     "known": (known.summary,),
     "speed": (speed.summary,),
     "likelihood": (likelihood.summary, likelihood.curve),
+    "density": (density.summary,),
     "train": (train.summary,),
 }
 TITLES = {
@@ -40,6 +42,7 @@ TITLES = {
     "known": "Pixels that prefixes show right",
     "speed": "Time and memory",
     "likelihood": "Likelihood, bits-back and channel coding",
+    "density": "Likelihood by the bound and by the flow",
     "train": "Training steps",
 }
 

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from torch import Tensor
 
 import diffcodec
+from bench import density
 from bench.__main__ import main
 from bench.likelihood import rmse
 from diffcodec.container import BITS_BACK, SetHeader, write_set_header
 from diffcodec.errors import ImageError
 from diffcodec.gaussian.likelihood import Estimate, Likelihood
+from diffcodec.gaussian.model import GaussianModel
+from diffcodec.gaussian.process import alpha, sigma
+from diffcodec.gaussian.schedule import LinearLogSnr
 
 MODEL = "abcdef01"
 GREY = 100
@@ -202,3 +207,66 @@ def test_rmse_is_over_all_samples() -> None:
     assert rmse([grey(0)], [grey(255)]) == 255  # no wrap-around of bytes
     wide = Image.new("RGB", (4, 12), (1, 1, 1))
     assert rmse([grey(4), wide], [grey(0), wide]) == pytest.approx(2)
+
+
+# --- the model as a density -----------------------------------------------------------------------
+
+
+def linear(deviation: float = 0.1) -> GaussianModel:
+    """The best model of white data of this deviation around mid-grey."""
+
+    def network(z: Tensor, log_snr: Tensor) -> Tensor:
+        level = log_snr[:, None, None, None]
+        a, s = alpha(level), sigma(level)
+        return deviation**2 * a / (deviation**2 * a**2 + s**2) * z
+
+    return GaussianModel(network, LinearLogSnr(11.0, -5.0), kind="x")
+
+
+@pytest.fixture
+def white(tmp_path: Path) -> Path:
+    """Six such pictures of 8 x 8 pixels in one."""
+    values = 127.5 + 12.8 * np.random.default_rng(0).normal(size=(8, 48, 3))
+    Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).save(tmp_path / "white.png")
+    return tmp_path / "white.png"
+
+
+def test_the_bound_falls_to_the_flow(
+    white: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the best model of data that it knows, both are their entropy."""
+    monkeypatch.setattr(density, "differentiable", lambda file: linear())
+    words = ["density", "--data", white, "--tiles", 8, "--steps", "10,200", "--flow-steps", 40]
+    out = tmp_path / "out"
+    outcome = CliRunner().invoke(main, list(map(str, (*words, "--out", out))))
+    assert outcome.exit_code == 0, outcome.output
+    document = json.loads((out / "density.json").read_text())
+    rows = {row["estimate"]: row for row in document["rows"]}
+    names = ["bound, 10 steps", "bound, 200 steps", "bound, infinitely many steps"]
+    names += [f"flow, {count} steps" for count in ("20", "40", "infinitely many")]
+    assert list(rows) == names
+    entropy = np.log2(12.8 * np.sqrt(2 * np.pi * np.e))
+    limit, flow = rows[names[2]], rows[names[5]]
+    assert limit["bits_per_dim"] == pytest.approx(entropy, abs=5 * limit["error"] + 0.05)
+    assert abs(flow["difference"]) < 4 * flow["difference_error"] + 0.01
+    assert rows[names[0]]["difference"] > 3 * rows[names[1]]["difference"] > 0
+    errors = [abs(rows[name]["bits_per_dim"] - flow["bits_per_dim"]) for name in names[3:5]]
+    assert errors[0] == pytest.approx(4 * errors[1], rel=1e-3)
+    for name in names:
+        found = cells(outcome.stdout, name)
+        assert found[1].startswith(f"{rows[name]['bits_per_dim']:.4f} ±")
+        assert (found[2] == "-") == (name == names[2])
+    assert cells(outcome.stdout, "iDDPM")[1:] == ["2.94", "-"]
+    assert "stated" in cells(outcome.stdout, "VDM")[0]
+    assert "2.951, real bits" in cells(outcome.stdout, "NeuralCompression")[1]
+    pytest.importorskip("matplotlib")
+    assert (out / "density.svg").exists()
+
+
+def test_a_density_needs_pictures_of_one_size(white: Path, tmp_path: Path) -> None:
+    Image.open(white).crop((0, 0, 8, 8)).save(tmp_path / "b.png")
+    for data in (white, tmp_path):
+        outcome = CliRunner().invoke(main, ["density", "--data", str(data)])
+        assert "two pictures or more, all of one size" in outcome.output
+    outcome = CliRunner().invoke(main, ["density", "--data", str(white), "--steps", "1,b"])
+    assert "1,b is not a list of numbers" in outcome.output

@@ -330,6 +330,22 @@ def test_an_exported_model_is_as_good_as_the_network(run, tmp_path, monkeypatch)
         )
 
 
+def test_a_model_file_has_derivatives_as_floats(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "STEPS", 24)
+    export(run / "run", tmp_path / "model", calibration=[run / "pictures"])
+    exact = load(tmp_path / "model").model()
+    floats = network.differentiable(files.parse(files.read(tmp_path / "model")))
+    assert torch.equal(exact.errors, floats.errors)
+    x, levels = to_data(central_tiles(waves(160, 1)[0], 32)[:4]), torch.tensor([-4.7, 0.3, 3, 10.5])
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    z = marginal(x, levels[:, None, None, None]).draw(noise).requires_grad_()
+    found = floats(z, levels)[0].x
+    with torch.no_grad():
+        torch.testing.assert_close(found, exact(z, levels)[0].x, rtol=0, atol=0.03)
+    found.square().sum().backward()
+    assert z.grad.abs().amax((1, 2, 3)).min() > 0
+
+
 def test_training_starts_from_an_exported_model(run, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "STEPS", 40)
     export(run / "run", tmp_path / "model", calibration=[run / "pictures"])

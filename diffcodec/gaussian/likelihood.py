@@ -38,7 +38,6 @@ class Likelihood:
     total: Estimate
 
 
-@torch.no_grad()
 def likelihood(
     model: GaussianModel,
     images: Tensor,
@@ -50,23 +49,41 @@ def likelihood(
 ) -> Likelihood:
     """The negative ELBO of pictures uint8 [N, C, H, W], N > 1, on the model's device.
 
-    Args:
-        steps: steps of the chain; None for the limit of infinitely many.
-        draws: at how many times, one in each of as many equal strata, the diffusion term of each
-            picture is measured. With as many draws as steps, each step is measured once.
-        progress: is called with the fraction of the work that is done.
-
-    The standard errors are those of a mean over pictures of this kind: they hold the noise of
-    the estimate and the spread of the pictures. Raises ValueError if there is but one picture.
+    Arguments as for `terms`. The standard errors are those of a mean over pictures of this kind:
+    they hold the noise of the estimate and the spread of the pictures. Raises ValueError if there
+    is but one picture.
     """
     if len(images) < 2:
         raise ValueError("a standard error needs two pictures or more")
+    found = terms(model, images, steps, draws=draws, generator=generator, progress=progress)
+    return Likelihood(*(Estimate.of(term) for term in (*found, found.sum(0))))
+
+
+@torch.no_grad()
+def terms(
+    model: GaussianModel,
+    images: Tensor,
+    steps: int | None,
+    *,
+    draws: int,
+    generator: torch.Generator,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Tensor:
+    """Prior, diffusion and reconstruction of each picture in bits/dim, float64 [3, N].
+
+    Args:
+        images: uint8 [N, C, H, W], on the model's device.
+        steps: steps of the chain; None for the limit of infinitely many.
+        draws: at how many times, one in each of as many equal strata, the diffusion term of each
+            picture is measured. With as many draws as steps, each step is measured once.
+        generator: of times and noise, on the CPU.
+        progress: is called with the fraction of the work that is done.
+    """
     parts = []
     for number, part in enumerate(batches := images.split(BATCH), 1):
         parts.append(_terms(model, part, steps, draws, generator))
         progress(number / len(batches))
-    terms = torch.cat(parts, 1)
-    return Likelihood(*(Estimate.of(term) for term in (*terms, terms.sum(0))))
+    return torch.cat(parts, 1)
 
 
 def _terms(

@@ -18,7 +18,7 @@ from diffcodec.exact.config import from_json, to_json
 from diffcodec.exact.files import ModelFile
 from diffcodec.exact.layers import interpolated
 from diffcodec.exact.networks import NoiseShape
-from diffcodec.gaussian.chain import V_UNITS, Config
+from diffcodec.gaussian.chain import V_UNITS, Chain, Config
 from diffcodec.gaussian.decoder import to_data
 from diffcodec.gaussian.elbo import prior
 from diffcodec.gaussian.model import GaussianModel
@@ -156,6 +156,19 @@ def untabulate(network: DenoisingNetwork, file: ModelFile) -> None:
     restore(table, file.tensors, v_units)
     log_snrs = 2 * (file.tensors["alpha"] / file.tensors["sigma"]).log()
     network.untabulate(table, log_snrs)
+
+
+def differentiable(file: ModelFile) -> GaussianModel:
+    """The model of a file with a network of floats, which has derivatives.
+
+    Its weights are the integers' values; activations are not rounded. Raises ModelError for a file
+    of another kind.
+    """
+    model = Chain(file).model()
+    network = DenoisingNetwork(from_json(Config, file.config).network)
+    untabulate(network, file)
+    model.network = network.requires_grad_(False)
+    return model
 
 
 def spaced(model: GaussianModel, steps: int) -> Tensor:
