@@ -24,7 +24,7 @@ DDPM = {"name": "DDPM (Ho et al., 2020, CIFAR-10)", "ideal_bits_per_dim": 1.78, 
 
 TERMS = ("prior", "diffusion", "reconstruction", "total")
 
-_MOST = 40  # milestones to decode
+_MOST = 40  # milestones in the table
 
 T = TypeVar("T")
 
@@ -179,21 +179,23 @@ def _channel(images: Sequence[Image.Image], bpd: float, model: Path | None) -> l
         bpp=3 * bpd,
         model=model,
     )
+    shown: dict[int, list[Image.Image]] = {}
+    with tqdm(total=len(coded.milestones), desc="channel, decode", unit="milestone") as bar:
+        for preview in diffcodec.decode_set_progressive(coded.data, model=model):
+            shown[preview.bytes_used] = preview.images
+            bar.update()
     # The limit cuts the file short of the last milestone.
-    reached = [milestone for milestone in coded.milestones if milestone.bytes <= len(coded.data)]
+    reached = [milestone for milestone in coded.milestones if milestone.bytes in shown]
     chosen = np.linspace(0, len(reached) - 1, min(len(reached), _MOST)).astype(int).tolist()
-    rows = []
-    for milestone in tqdm([reached[i] for i in chosen], desc="channel, decode", unit="cut"):
-        decoded = diffcodec.decode_set(coded.data[: milestone.bytes], model=model)
-        rows.append(
-            {
-                "bytes": milestone.bytes,
-                "bits_per_dim": 8 * milestone.bytes / coded.samples,
-                "ideal_bits_per_dim": milestone.ideal_bits / coded.samples,
-                "rmse": rmse(images, decoded),
-            }
-        )
-    return rows
+    return [
+        {
+            "bytes": milestone.bytes,
+            "bits_per_dim": 8 * milestone.bytes / coded.samples,
+            "ideal_bits_per_dim": milestone.ideal_bits / coded.samples,
+            "rmse": rmse(images, shown[milestone.bytes]),
+        }
+        for milestone in (reached[i] for i in chosen)
+    ]
 
 
 def _timed(task: str, call: Callable[..., T], *arguments: Any, **options: Any) -> tuple[T, float]:

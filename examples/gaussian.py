@@ -83,10 +83,9 @@ def progressive(the: Setting) -> None:
     """Real bits of reverse channel coding, and the error of what they show."""
     coded = diffcodec.encode_set(the.images, method="channel", model=the.model)
     points = []
-    for milestone in coded.milestones:
-        shown = diffcodec.decode_set(coded.data[: milestone.bytes], model=the.model)
-        error = np.stack(shown).astype(float) - np.stack(the.images)
-        points.append((8 * milestone.bytes / coded.samples, math.sqrt(np.square(error).mean())))
+    for shown in diffcodec.decode_set_progressive(coded.data, model=the.model):
+        error = np.stack(shown.images).astype(float) - np.stack(the.images)
+        points.append((8 * shown.bytes_used / coded.samples, math.sqrt(np.square(error).mean())))
     curve(the, "progressive", {"bits/dim of the file": points})
 
 

@@ -1,6 +1,6 @@
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,11 @@ class Fake:
         return diffcodec.CodedSet(start.ljust(self.milestones[-1] - 1), samples, 0, 0, stops)
 
     def decode_set(self, data: bytes, **_: Any) -> list[Image.Image]:
-        return self.chain if len(data) == 60 else [grey(GREY + CUTS.get(len(data), 0))]
+        return self.chain
+
+    def decode_set_progressive(self, data: bytes, **_: Any) -> Iterator[diffcodec.SetPreview]:
+        for used in (*(n for n in self.milestones if n <= len(data)), len(data)):
+            yield diffcodec.SetPreview(used, [grey(GREY + CUTS.get(used, 0))], complete=True)
 
     def model_likelihood(
         self, images: list[Image.Image], *, seed: int = 0, **options: Any
@@ -67,7 +71,7 @@ class Fake:
 
 
 def stub(monkeypatch: pytest.MonkeyPatch, fake: Fake) -> Fake:
-    for name in ("encode_set", "decode_set", "model_likelihood"):
+    for name in ("encode_set", "decode_set", "decode_set_progressive", "model_likelihood"):
         monkeypatch.setattr(diffcodec, name, getattr(fake, name))
     return fake
 
