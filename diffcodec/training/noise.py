@@ -104,13 +104,17 @@ _CHOICES = {
 }
 
 
+BOUND = Options()
+"""v, by the VLB of infinitely many steps."""
+
+
 class TimedModel(GaussianModel):
     """The Gaussian model of the task, with the times that it is trained at.
 
     If the ends of its schedule are fixed, prior and decoder are no part of what is learned.
     """
 
-    def __init__(self, shape: NoiseShape, options: Options) -> None:
+    def __init__(self, shape: NoiseShape, options: Options = BOUND) -> None:
         learned = options.schedule == "learned"
         super().__init__(
             DenoisingNetwork(shape),
