@@ -76,37 +76,31 @@ def walk(chain: Chain, tiles: list[Tile], coder: Coder, choice: Choice = BEST) -
         yield row
 
 
-def expect(chain: Chain, tiles: list[Tile], numbers: Sequence[int] | None = None) -> list[Tensor]:
-    """E[x | z] of tiles with these numbers, or of all, which keep it; zeros at the start."""
+def expect(chain: Chain, tiles: list[Tile], numbers: Sequence[int] | None = None) -> None:
+    """Find x of the tiles with these numbers, or of all, that have a z; in place."""
     numbers = range(len(tiles)) if numbers is None else numbers
-    lacking = (number for number in numbers if tiles[number].x is None)
-    for (_, row), alike in groupby(lacking, lambda n: (tiles[n].shape, tiles[n].row)):
+    lacking = (n for n in numbers if tiles[n].x is None and tiles[n].row is not None)
+    for (_, row), alike in groupby(lacking, lambda n: (tiles[n].shape, tiles[n].row or 0)):
         several = list(alike)
         for start in range(0, len(several), BATCH):
             some = several[start : start + BATCH]
-            if row is None:
-                found = torch.zeros((len(some), *tiles[some[0]].shape), dtype=torch.float64)
-            else:
-                z = [known for number in some if (known := tiles[number].z) is not None]
-                found = chain.predict(torch.stack(z), row)
-            for number, x in zip(some, found, strict=True):
+            z = [known for number in some if (known := tiles[number].z) is not None]
+            for number, x in zip(some, chain.predict(torch.stack(z), row), strict=True):
                 tiles[number] = replace(tiles[number], x=x)
-    return [x for number in numbers if (x := tiles[number].x) is not None]
 
 
 class Step:
-    """One step of a tile whose x is known: p, and q where the pixels are."""
+    """One step of a tile, whose x is known if it has a z: p, and q where the pixels are."""
 
     def __init__(self, chain: Chain, tile: Tile, row: int) -> None:
-        assert tile.x is not None
         self.table, self.tile, self.row = chain.table, tile, row
-        if tile.z is None or tile.row is None:
-            z = tile.x
+        if tile.z is None or tile.x is None or tile.row is None:
+            z = x = torch.zeros(tile.shape, dtype=torch.float64)
             p, q = Moments(of_z=0, of_x=0, variance=1), chain.marginal(row)
         else:
-            z = tile.z
+            z, x = tile.z, tile.x
             p, q = chain.reverse(tile.row, row), chain.posterior(tile.row, row)
-        self.mean = p.mean(z, tile.x).flatten()
+        self.mean = p.mean(z, x).flatten()
         self.deviation = math.sqrt(p.variance)
         self.ratio = q.variance / p.variance
         self.shift = None

@@ -193,7 +193,9 @@ def _used(mark: RangeEncoder, stream: bytes) -> int:
 
 def _expected(chain: Chain, header: SetHeader, known: list[channel.Tile]) -> list[Tensor]:
     """E[x | z] as pixels; mid-grey where nothing is known."""
-    shown = [to_pixels(x) for x in channel.expect(chain, known)]
+    channel.expect(chain, known)
+    nothing = torch.zeros((), dtype=torch.float32)
+    shown = [to_pixels(nothing.expand(tile.shape) if tile.x is None else tile.x) for tile in known]
     return tiles.joined(header.sizes, shown, chain.side)
 
 
