@@ -304,6 +304,24 @@ def test_a_tile_that_needs_more_than_others_is_cut_into_more_blocks(choice):
     assert second.needed > 0.8 * second.ideal_bits
 
 
+def test_counts_are_expected_as_the_tile_has_needed(monkeypatch):
+    """Of a tile that needs four times what the model expects, as much soon."""
+    pairs = []
+
+    def recorded(coder, table, expected, count):
+        pairs.append((expected, count))
+        return code_count(coder, table, expected, count)
+
+    monkeypatch.setattr(channel, "code_count", recorded)
+    busy = (128 + 4 * (pictures(1, 3, 16, 16)[0].float() - 128)).clamp(0, 255).to(torch.uint8)
+    tiles = [Tile(busy.shape, busy)]
+    for _ in walk(LinearChain(24, highest=7.0), tiles, RangeEncoder()):
+        pass
+    expected, counts = np.array(pairs[len(pairs) // 2 :]).T
+    assert counts.sum() == pytest.approx(expected.sum(), rel=0.3)
+    assert counts.sum() > 20
+
+
 def test_blocks_are_no_longer_than_the_table():
     chain = LinearChain(2, lowest=-12.0)  # at whose start hardly anything is known
     tiles = [Tile(torch.Size((3, 64, 64)), pictures(1, 3, 64, 64)[0])]
