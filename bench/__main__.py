@@ -84,6 +84,7 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
 CODECS = click.option(
     "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
 )
+SLOW = click.option("--slow", is_flag=True, help="Measure peers at their slowest settings, too.")
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -95,18 +96,20 @@ JOBS = click.option(
 @main.command()
 @measurement
 @CODECS
+@SLOW
 @JOBS
 def lossless(
-    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
+    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int, slow: bool
 ) -> Document:
     """Lossless file sizes; every file is decoded and compared with its original."""
-    codecs = chosen(catalogue.lossless_codecs(), names)
+    codecs = chosen(catalogue.lossless_codecs(), names, slow)
     return lossless_run.run(pictures, codecs, cache(out), jobs)
 
 
 @main.command()
 @measurement
 @CODECS
+@SLOW
 @JOBS
 @click.option(
     "--psnr-only", is_flag=True, help="Leave out MS-SSIM and SSIMULACRA 2, which take most time."
@@ -122,11 +125,12 @@ def rd(
     names: tuple[str, ...],
     out: Path | None,
     jobs: int,
+    slow: bool,
     psnr_only: bool,
     published: tuple[Path, ...],
 ) -> Document:
     """Prefixes of diffcodec's one lossless file against the peers' files for each rate."""
-    codecs = chosen(catalogue.rd_codecs(), names)
+    codecs = chosen(catalogue.rd_codecs(), names, slow)
     metrics = [m for m in METRICS if not psnr_only or m.name.startswith("psnr")]
     return rd_run.run(pictures, codecs, metrics, published, cache(out), jobs)
 
@@ -259,13 +263,17 @@ def write_report(out: Path, readme: Path | None) -> None:
         click.echo(report.write(out))
 
 
-def chosen(codecs: Sequence[N], names: Sequence[str]) -> list[N]:
-    """Those that were named, all if none was; raises BadParameter for an unknown name."""
+def chosen(codecs: Sequence[N], names: Sequence[str], slow: bool = False) -> list[N]:
+    """Those that were named; if none was, all but the slow ones, or all with `slow`.
+
+    Raises BadParameter for an unknown name.
+    """
     known = [codec.name for codec in codecs]
     for name in names:
         if name not in known:
             raise click.BadParameter(f"{name} is none of {', '.join(known)}")
-    return [codec for codec in codecs if not names or codec.name in names]
+    wanted = set(names) or set(known) - (set() if slow else catalogue.SLOW)
+    return [codec for codec in codecs if codec.name in wanted]
 
 
 def cache(out: Path | None) -> Path | None:

@@ -547,7 +547,7 @@ def test_rd_compares_bits_at_equal_psnr(
     assert row[8:] == ["-25.0 %", "-25.0 % (2) |"]
     rates = [line for line in lines if line.startswith("| theirs")][1].split(" | ")
     assert rates[1:] == ["-25.0 % (2)", "-25.0 % (2) |"]
-    assert any(line.startswith("| stated (published, stated.json) |") for line in lines)
+    assert any(line.startswith("| stated (stated: stated.json) |") for line in lines)
     assert "Not measured: missing (libnothing is not installed)." in outcome.stdout
     saved = json.loads((out / "rd.json").read_text())
     last = [r for r in saved["rows"] if r["codec"] == "ours" and r["picture"] == "a.png"][-1]
@@ -559,6 +559,28 @@ def test_rd_compares_bits_at_equal_psnr(
     pytest.importorskip("matplotlib")
     assert (out / "rd-psnr.svg").exists()
     assert (out / "rd-psnr.png").exists()
+
+
+def test_what_is_only_stated_of_kodak_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bjontegaard")
+    for number in range(1, 25):
+        waves(16).save(tmp_path / f"kodim{number:02}.png")
+    measure_only(monkeypatch, "lossless", replace(PNG, name=ours.NAME))
+    measure_only(monkeypatch, "rd", Steps("ours", 3), Steps("theirs", 4))
+    run = ("--data", tmp_path, "--jobs", 1)
+    whole = bench("lossless", *run).stdout
+    own = float(next(line for line in whole.splitlines() if "| diffcodec |" in line).split("|")[2])
+    (emma,) = (line.split(" | ") for line in whole.splitlines() if "EMMA (stated)" in line)
+    assert emma[1:4] == ["2.604", "9,214,201", "-"]
+    assert float(emma[4].split(" %")[0]) == pytest.approx(100 * (own / 2.604 - 1), abs=0.1)
+    assert "only stated: GraLIC 1.11, LEA 0.6, BMF 2.01 -s, EMMA by " in whole
+    rates = bench("rd", *run, "--psnr-only")
+    assert "| VTM (stated: CompressAI" in rates.stdout, rates.output
+    # Of some of them, nothing that is a mean over all can be said.
+    assert "(stated" not in bench("lossless", *run, "--limit", 8).stdout
+    assert "(stated" not in bench("rd", *run, "--limit", 8, "--psnr-only").stdout
 
 
 def test_a_missing_metric_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
