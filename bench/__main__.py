@@ -13,6 +13,7 @@ from bench import catalogue, report
 from bench import known as known_run
 from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
+from bench import look as look_run
 from bench import lossless as lossless_run
 from bench import progressive as progressive_run
 from bench import rd as rd_run
@@ -60,27 +61,27 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
         type=click.Path(file_okay=False, path_type=Path),
         help="Folder for JSON, CSV and plots; a run that was interrupted goes on from there.",
     )
-    only = click.option(
-        "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
-    )
-    limit = click.option(
-        "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
-    )
     tiles = click.option(
         "--tiles",
         type=click.IntRange(1),
         metavar="SIDE",
         help="Cut each picture, row by row, into squares of this side.",
     )
-    data = click.option(
-        "--data",
-        required=True,
-        type=click.Path(exists=True, path_type=Path),
-        help="A folder of pictures, or one picture.",
-    )
-    return data(only(tiles(limit(folder(run)))))
+    return DATA(ONLY(tiles(LIMIT(folder(run)))))
 
 
+DATA = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder of pictures, or one picture.",
+)
+ONLY = click.option(
+    "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
+)
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
+)
 CODECS = click.option(
     "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
 )
@@ -161,6 +162,51 @@ def progressive(
         measured = [codec for codec in codecs if codec.name in document["codecs"]]
         sheet(progressive_run.shown(pictures[0], measured)).save(out / "progressive-pictures.png")
     return document
+
+
+@main.command()
+@DATA
+@ONLY
+@LIMIT
+@CODECS
+@SLOW
+@JOBS
+@click.option(
+    "--bpp",
+    "rates",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    default=look_run.BPP,
+    show_default=True,
+    help="Bits per pixel that each codec may use (may be repeated).",
+)
+@click.option(
+    "--crop", type=click.IntRange(16), metavar="SIDE", help="Code and show the middle square only."
+)
+@click.option(
+    "--embed-quality",
+    "quality",
+    type=click.IntRange(0, 100),
+    help="Embed pictures as WebP of this quality, for a smaller page.  [without loss]",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for look.html.",
+)
+def look(
+    data: Path,
+    only: Path | None,
+    limit: int | None,
+    names: tuple[str, ...],
+    slow: bool,
+    **options: Any,
+) -> None:
+    """A page to look at: pictures of each codec at the same bytes, side by side."""
+    codecs = chosen(catalogue.look_codecs(), names, slow)
+    path = look_run.run(find(data, limit=limit, only=only), codecs, **options)
+    click.echo(f"{path}, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 @main.command()

@@ -34,6 +34,11 @@ class PillowCodec(FileCodec):
     def version(self) -> str:
         if not features.check(self.feature):
             raise MissingError(f"this Pillow is built without {self.feature}")
+        if "advanced" in self.options:
+            try:
+                self.encode(Image.new("RGB", (16, 16)), self.settings[0])
+            except ValueError as error:
+                raise MissingError(f"its encoder refuses {self.options['advanced']}") from error
         return f"{self.feature} {features.version(self.feature)}, Pillow {PIL.__version__}"
 
     def encode(self, image: Image.Image, setting: Setting) -> bytes:

@@ -15,7 +15,15 @@ CHROMIUM = next(
 )
 DRIVER = shutil.which("chromedriver")
 
-KEYS = {"left": "\ue012", "right": "\ue014", "space": " ", "home": "\ue011", "end": "\ue010"}
+KEYS = {
+    "left": "\ue012",
+    "up": "\ue013",
+    "right": "\ue014",
+    "down": "\ue015",
+    "space": " ",
+    "home": "\ue011",
+    "end": "\ue010",
+}
 
 
 class Browser:
@@ -103,6 +111,11 @@ class Browser:
         ]
         source = {"type": "pointer", "id": "mouse", "actions": actions}
         self._ask("/actions", {"actions": [source]})
+
+    def enter(self, selector):
+        """Go on in a frame of the page."""
+        frame = self._ask("/element", {"using": "css selector", "value": selector})
+        self._ask("/frame", {"id": frame})
 
     def screenshot(self):
         return base64.b64decode(self._ask("/screenshot"))
