@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bench import catalogue, report
+from bench import catalogue, environment, report
 from bench import known as known_run
 from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
@@ -291,6 +291,15 @@ def train(names: tuple[str, ...], seconds: float, device: str | None, out: Path 
     if out is not None:
         report.keep(document, out)
     click.echo(report.tables(document))
+
+
+@main.command("compressai-env")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--index", metavar="URL", help="A package index for torch and torchvision.")
+@click.option("--yes", is_flag=True, help="Ask nothing before large downloads.")
+def compressai_env(folder: Path, index: str | None, yes: bool) -> None:
+    """Build an environment in FOLDER in which the learned codecs of CompressAI are measured."""
+    environment.make(folder, index, yes)
 
 
 @main.command("report")

@@ -9,7 +9,7 @@ import numpy as np
 from bench.codecs import Codec, FileCodec, Progressive, Setting
 from bench.jpeg2000 import RATES, Jpeg2000, Jpeg2000Embedded
 from bench.jpegxl import Cjxl, ProgressiveJpegXL
-from bench.learned import CompressAI
+from bench.learned import ZOO, CompressAI, TrainedHyperprior
 from bench.ours import WAYS, Diffcodec, DiffcodecPrefixes, DiffcodecShown
 from bench.peers import (
     Heic,
@@ -128,15 +128,8 @@ def rd_codecs() -> list[Codec]:
             options={"effort": 7, "numthreads": 1},
             varies="distance",
         ),
-        *(
-            CompressAI(name, settings=tuple(range(1, qualities + 1)))
-            for name, qualities in (
-                ("bmshj2018-factorized", 8),
-                ("bmshj2018-hyperprior", 8),
-                ("mbt2018", 8),
-                ("cheng2020-attn", 6),
-            )
-        ),
+        *(CompressAI(name, tuple(range(1, qualities + 1))) for name, qualities in ZOO.items()),
+        TrainedHyperprior(),
     ]
 
 

@@ -1,5 +1,4 @@
 import csv
-import importlib.machinery
 import importlib.util
 import io
 import json
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -46,7 +44,7 @@ from bench.metrics import (
 from bench.pictures import find
 
 PEERS = [codec for codec in catalogue.lossless_codecs() if codec.name != ours.NAME]
-CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.CompressAI)]
+CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.Learned)]
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -248,54 +246,6 @@ def test_jpeg2000_files_keep_to_their_rates(irreversible: bool) -> None:
     codec = jpeg2000.Jpeg2000("JPEG 2000", irreversible=irreversible)
     sizes = [len(codec.encode(image, rate)) for rate in (48, 24)]
     assert sizes == pytest.approx([0.5 * 128**2 / 8, 128**2 / 8], rel=0.1)
-
-
-def test_learned_codecs_go_through_real_bytes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import torch
-
-    class Model:
-        """Keeps every 64th pixel, as latents of a hyperprior with two strings."""
-
-        def eval(self) -> "Model":
-            return self
-
-        def update(self) -> None:
-            pass
-
-        def compress(self, x: torch.Tensor) -> dict:
-            small = x[0, :, ::64, ::64].mul(255).round().byte()
-            return {"strings": [[b"latents"], [bytes(small.flatten().tolist())]], "shape": None}
-
-        def decompress(self, strings: list, shape: list) -> dict:
-            assert strings[0] == [b"latents"]
-            small = torch.tensor(list(strings[1][0])).reshape(1, 3, *shape) / 255
-            wide = small.repeat_interleave(64, 2).repeat_interleave(64, 3)
-            return {"x_hat": wide}
-
-    urls = {"toy": {"mse": {1: "https://nowhere.invalid/toy-1.pth.tar"}}}
-    zoo = {"image_models": {"toy": lambda **_: Model()}}
-    for name, members in (
-        ("compressai", {"__version__": "1"}),
-        ("compressai.zoo", zoo),
-        ("compressai.zoo.image", {"model_urls": urls}),
-    ):
-        module = ModuleType(name)
-        module.__dict__.update(members, __path__=[])
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    codec = learned.CompressAI("toy", settings=(1,))
-    with pytest.raises(codecs.MissingError, match="weights of quality 1 are not"):
-        codec.version()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "toy-1.pth.tar").touch()
-    assert codec.version() == "CompressAI 1"
-    image = Image.new("RGB", (100, 30), (9, 80, 200))
-    (point,) = codec.points(image, 1)
-    assert point.bytes == 5 + 4 + len(b"latents") + 4 + 2 * 3
-    assert np.array_equal(pixels(point.image), pixels(image))
 
 
 # Metrics

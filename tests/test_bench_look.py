@@ -228,7 +228,7 @@ def test_two_codecs_are_compared_at_the_same_bytes(page: browser.Browser, folder
     scores = text(page, "#left-scores")
     assert f"{shot['bytes']:,}" in scores
     assert f"{shot['psnr']:.2f}" in scores
-    assert f"{first['bytes'][1]:,} bytes for 48 × 32" in text(page, "#budget")
+    assert f"{first['bytes'][1]:,} bytes for 48 \u00d7 32" in text(page, "#budget")
     assert page.run("return document.querySelectorAll('#rows tr').length") == 2
 
     page.press("down")
@@ -245,14 +245,14 @@ def test_two_codecs_are_compared_at_the_same_bytes(page: browser.Browser, folder
     assert text(page, "#tag-left") == name
 
     page.press("n")
-    assert text(page, "#budget").endswith("32 × 48 pixels.")
+    assert text(page, "#budget").endswith("32 \u00d7 48 pixels.")
     assert (
         page.run("return document.getElementById('picture').selectedOptions[0].text")
         == (content["pictures"][1]["name"])
     )
     page.press("n")  # round again
     choose(page, "picture", "1")
-    assert text(page, "#budget").endswith("32 × 48 pixels.")
+    assert text(page, "#budget").endswith("32 \u00d7 48 pixels.")
 
 
 @needs_browser
