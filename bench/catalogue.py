@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.codecs import Codec, FileCodec, Progressive, Setting
 from bench.jpeg2000 import RATES, Jpeg2000, Jpeg2000Embedded
-from bench.jpegxl import Cjxl, ProgressiveJpegXL
+from bench.jpegxl import Cjxl, PluginJpegXL, ProgressiveJpegXL
 from bench.learned import ZOO, CompressAI, TrainedHyperprior
 from bench.ours import WAYS, Diffcodec, DiffcodecPrefixes, DiffcodecShown
 from bench.peers import (
@@ -39,6 +39,7 @@ _AVIF_KINDS: dict[str, dict[str, Any]] = {
     " s1 tune psnr": {"speed": 1, "advanced": {"tune": "psnr"}},
     " s1 tune ssimulacra2": {"speed": 1, "advanced": {"tune": "ssimulacra2"}},
 }
+_JXL_QUALITIES = (5, 15, 30, 45, 60, 72, 82, 90, 95, 98)
 _JXL_DISTANCES = (0.1, 0.2, 0.35, 0.6, 1.0, 1.6, 2.5, 4.0, 6.5, 10.0)
 
 _FINE: Mapping[str, tuple[Setting, ...]] = {
@@ -77,6 +78,7 @@ def lossless_codecs() -> list[FileCodec]:
             )
             for effort in (7, 9, 10)
         ),
+        *(PluginJpegXL(f"JPEG XL plugin e{effort}", effort=effort) for effort in (7, 9)),
         # Larger groups, three earlier channels in the trees' contexts, which learn from all pixels.
         Cjxl("JPEG XL e9 g3 E3 I100", options=("-e", "9", "-g", "3", "-E", "3", "-I", "100")),
     ]
@@ -128,6 +130,7 @@ def rd_codecs() -> list[Codec]:
             options={"effort": 7, "numthreads": 1},
             varies="distance",
         ),
+        PluginJpegXL("JPEG XL plugin", settings=_JXL_QUALITIES),
         *(CompressAI(name, tuple(range(1, qualities + 1))) for name, qualities in ZOO.items()),
         TrainedHyperprior(),
     ]

@@ -1,14 +1,23 @@
-"""JPEG XL by libjxl's own programs, for what the Python packages do not offer."""
+"""JPEG XL by libjxl's own programs, for what imagecodecs does not offer, and by a newer libjxl."""
 
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from PIL import Image
 
-from bench.codecs import FileCodec, MissingError, Setting, open_image
+from bench.codecs import (
+    LOSSLESS,
+    FileCodec,
+    MissingError,
+    Setting,
+    load,
+    open_image,
+    save_image,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,26 @@ class Cjxl(FileCodec):
         if shown is None:
             raise OSError("djxl cannot read what cjxl wrote")
         return shown
+
+
+@dataclass(frozen=True)
+class PluginJpegXL(FileCodec):
+    """What pillow-jxl-plugin writes; a setting is its `quality`."""
+
+    effort: int = 7
+
+    def version(self) -> str:
+        load("pillow_jxl")
+        return f"pillow-jxl-plugin {version('pillow-jxl-plugin')}"
+
+    def encode(self, image: Image.Image, setting: Setting) -> bytes:
+        load("pillow_jxl")
+        how = {"lossless": True} if setting in LOSSLESS else {"quality": setting}
+        return save_image(image, "JXL", effort=self.effort, num_threads=1, **how)
+
+    def decode(self, data: bytes) -> Image.Image:
+        load("pillow_jxl")
+        return open_image(data)
 
 
 @dataclass(frozen=True)
