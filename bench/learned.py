@@ -16,6 +16,7 @@ import click
 import numpy as np
 from PIL import Image
 
+from bench import BenchError
 from bench.codecs import FileCodec, MissingError, Setting, load
 
 ZOO = {
@@ -141,14 +142,21 @@ def _own(lmbda: float) -> Any:
     return model
 
 
+@click.command()
 def download() -> None:
-    """Download the zoo's weights into PyTorch's hub folder."""
+    """Download the zoo's weights into PyTorch's hub folder.
+
+    Raises BenchError where they cannot be had.
+    """
     hub, urls = load("torch").hub, load("compressai.zoo.image").model_urls
     for name, qualities in ZOO.items():
         for quality in range(1, qualities + 1):
             url = urls[name]["mse"][quality]
             click.echo(f"{name}, quality {quality}")
-            hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
+            try:
+                hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True)
+            except OSError as error:
+                raise BenchError(f"{url}: {error}") from error
 
 
 if __name__ == "__main__":
