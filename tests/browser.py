@@ -98,8 +98,8 @@ class Browser:
         ]
         self._ask("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
-    def drag(self, *points):
-        """Press the mouse at the first point of the window, move to the others, let go."""
+    def drag(self, *points, touch=False):
+        """Press mouse or finger at the first point of the window, move to the others, let go."""
         moves = [
             {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)} for x, y in points
         ]
@@ -109,7 +109,9 @@ class Browser:
             *moves[1:],
             {"type": "pointerUp", "button": 0},
         ]
-        source = {"type": "pointer", "id": "mouse", "actions": actions}
+        kind = "touch" if touch else "mouse"
+        source = {"type": "pointer", "id": kind, "actions": actions}
+        source["parameters"] = {"pointerType": kind}
         self._ask("/actions", {"actions": [source]})
 
     def enter(self, selector):

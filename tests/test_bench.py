@@ -28,7 +28,7 @@ from bench import (
     results,
     speed,
 )
-from bench.__main__ import main
+from bench.__main__ import chosen, main
 from bench.codecs import FileCodec, Point
 from bench.metrics import (
     Sample,
@@ -563,6 +563,24 @@ def test_an_unknown_codec_is_told_the_known_ones(data: Path) -> None:
     outcome = bench("lossless", "--data", data, "--codec", "nothing")
     assert outcome.exit_code == 2
     assert "nothing is none of diffcodec, PNG" in outcome.output.replace("\n", " ")
+
+
+def test_slow_peers_wait_until_they_are_asked_for() -> None:
+    for every in (catalogue.lossless_codecs(), catalogue.rd_codecs()):
+        names = [codec.name for codec in every]
+        assert len(set(names)) == len(names)
+        slow = sorted(catalogue.SLOW & set(names))
+        assert slow
+        assert [c.name for c in chosen(every, [])] == [n for n in names if n not in slow]
+        assert [c.name for c in chosen(every, [], slow=True)] == names
+        assert [c.name for c in chosen(every, slow[:1])] == slow[:1]
+
+
+def test_an_encoder_without_a_tune_is_named() -> None:
+    options = {"advanced": {"tune": "nothing"}}
+    codec = peers.PillowCodec("AVIF", (50,), format="AVIF", feature="avif", options=options)
+    with pytest.raises(codecs.MissingError, match=r"refuses .*nothing|without avif"):
+        codec.version()
 
 
 def test_speed_measures_a_process() -> None:

@@ -256,7 +256,8 @@ def test_two_codecs_are_compared_at_the_same_bytes(page: browser.Browser, folder
 
 
 @needs_browser
-def test_the_divider_follows_keys_and_pointer(page: browser.Browser) -> None:
+@pytest.mark.parametrize("touch", [False, True])
+def test_the_divider_follows_keys_and_pointer(page: browser.Browser, touch: bool) -> None:
     clip = "return document.getElementById('left-part').style.clipPath"
     page.press("right", "right", "left")
     assert page.run("return divider.getAttribute('aria-valuenow')") == "52"
@@ -265,8 +266,8 @@ def test_the_divider_follows_keys_and_pointer(page: browser.Browser) -> None:
     assert " 100%" in page.run(clip)
     box = page.run("return document.getElementById('stage').getBoundingClientRect().toJSON()")
     across = box["top"] + box["height"] / 2
-    start, end = (box["left"] + box["width"] * share for share in (0.5, 0.25))
-    page.drag((start, across), (end, across))
+    points = [(box["left"] + box["width"] * share, across) for share in (0.5, 0.4, 0.25)]
+    page.drag(*points, touch=touch)
     assert page.run("return state.split") == pytest.approx(25, abs=1)
 
 
