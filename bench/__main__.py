@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from bench import catalogue, report
+from bench import catalogue, environment, report
 from bench import density as density_run
 from bench import known as known_run
 from bench import ladder as ladder_run
 from bench import likelihood as likelihood_run
+from bench import look as look_run
 from bench import lossless as lossless_run
 from bench import progressive as progressive_run
 from bench import rd as rd_run
@@ -62,30 +63,31 @@ def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
         type=click.Path(file_okay=False, path_type=Path),
         help="Folder for JSON, CSV and plots; a run that was interrupted goes on from there.",
     )
-    only = click.option(
-        "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
-    )
-    limit = click.option(
-        "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
-    )
     tiles = click.option(
         "--tiles",
         type=click.IntRange(1),
         metavar="SIDE",
         help="Cut each picture, row by row, into squares of this side.",
     )
-    data = click.option(
-        "--data",
-        required=True,
-        type=click.Path(exists=True, path_type=Path),
-        help="A folder of pictures, or one picture.",
-    )
-    return data(only(tiles(limit(folder(run)))))
+    return DATA(ONLY(tiles(LIMIT(folder(run)))))
 
 
+DATA = click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder of pictures, or one picture.",
+)
+ONLY = click.option(
+    "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
+)
+LIMIT = click.option(
+    "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
+)
 CODECS = click.option(
     "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
 )
+SLOW = click.option("--slow", is_flag=True, help="Measure peers at their slowest settings, too.")
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -97,18 +99,20 @@ JOBS = click.option(
 @main.command()
 @measurement
 @CODECS
+@SLOW
 @JOBS
 def lossless(
-    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int
+    pictures: list[Picture], names: tuple[str, ...], out: Path | None, jobs: int, slow: bool
 ) -> Document:
     """Lossless file sizes; every file is decoded and compared with its original."""
-    codecs = chosen(catalogue.lossless_codecs(), names)
+    codecs = chosen(catalogue.lossless_codecs(), names, slow)
     return lossless_run.run(pictures, codecs, cache(out), jobs)
 
 
 @main.command()
 @measurement
 @CODECS
+@SLOW
 @JOBS
 @click.option(
     "--psnr-only", is_flag=True, help="Leave out MS-SSIM and SSIMULACRA 2, which take most time."
@@ -124,11 +128,12 @@ def rd(
     names: tuple[str, ...],
     out: Path | None,
     jobs: int,
+    slow: bool,
     psnr_only: bool,
     published: tuple[Path, ...],
 ) -> Document:
     """Prefixes of diffcodec's one lossless file against the peers' files for each rate."""
-    codecs = chosen(catalogue.rd_codecs(), names)
+    codecs = chosen(catalogue.rd_codecs(), names, slow)
     metrics = [m for m in METRICS if not psnr_only or m.name.startswith("psnr")]
     return rd_run.run(pictures, codecs, metrics, published, cache(out), jobs)
 
@@ -159,6 +164,51 @@ def progressive(
         measured = [codec for codec in codecs if codec.name in document["codecs"]]
         sheet(progressive_run.shown(pictures[0], measured)).save(out / "progressive-pictures.png")
     return document
+
+
+@main.command()
+@DATA
+@ONLY
+@LIMIT
+@CODECS
+@SLOW
+@JOBS
+@click.option(
+    "--bpp",
+    "rates",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    default=look_run.BPP,
+    show_default=True,
+    help="Bits per pixel that each codec may use (may be repeated).",
+)
+@click.option(
+    "--crop", type=click.IntRange(16), metavar="SIDE", help="Code and show the middle square only."
+)
+@click.option(
+    "--embed-quality",
+    "quality",
+    type=click.IntRange(0, 100),
+    help="Embed pictures as WebP of this quality, for a smaller page.  [without loss]",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for look.html.",
+)
+def look(
+    data: Path,
+    only: Path | None,
+    limit: int | None,
+    names: tuple[str, ...],
+    slow: bool,
+    **options: Any,
+) -> None:
+    """A page to look at: pictures of each codec at the same bytes, side by side."""
+    codecs = chosen(catalogue.look_codecs(), names, slow)
+    path = look_run.run(find(data, limit=limit, only=only), codecs, **options)
+    click.echo(f"{path}, {path.stat().st_size / 2**20:.1f} MiB")
 
 
 @main.command()
@@ -271,6 +321,15 @@ def train(names: tuple[str, ...], seconds: float, device: str | None, out: Path 
     click.echo(report.tables(document))
 
 
+@main.command("compressai-env")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--index", metavar="URL", help="A package index for torch and torchvision.")
+@click.option("--yes", is_flag=True, help="Ask nothing before large downloads.")
+def compressai_env(folder: Path, index: str | None, yes: bool) -> None:
+    """Build an environment in FOLDER in which the learned codecs of CompressAI are measured."""
+    environment.make(folder, index, yes)
+
+
 @main.command("report")
 @click.option(
     "--out",
@@ -287,13 +346,17 @@ def write_report(out: Path, readme: Path | None) -> None:
         click.echo(report.write(out))
 
 
-def chosen(codecs: Sequence[N], names: Sequence[str]) -> list[N]:
-    """Those that were named, all if none was; raises BadParameter for an unknown name."""
+def chosen(codecs: Sequence[N], names: Sequence[str], slow: bool = False) -> list[N]:
+    """Those that were named; if none was, all but the slow ones, or all with `slow`.
+
+    Raises BadParameter for an unknown name.
+    """
     known = [codec.name for codec in codecs]
     for name in names:
         if name not in known:
             raise click.BadParameter(f"{name} is none of {', '.join(known)}")
-    return [codec for codec in codecs if not names or codec.name in names]
+    wanted = set(names) or set(known) - (set() if slow else catalogue.SLOW)
+    return [codec for codec in codecs if codec.name in wanted]
 
 
 def numbers(words: str, kind: Callable[[str], M]) -> list[M]:

@@ -5,11 +5,13 @@ of its settings. Most codecs make one file for each setting: `FileCodec`. Those 
 be cut are `Progressive`.
 """
 
+import functools
 import importlib
 import importlib.util
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -98,6 +100,23 @@ class FileCodec(ABC):
     def points(self, image: Image.Image, setting: Setting) -> Iterator[Point]:
         data = self.encode(image, setting)
         yield Point(str(setting), len(data), self.decode(data), self.settings == LOSSLESS)
+
+    def fitted(self, image: Image.Image, sizes: Sequence[int]) -> list[Point | None]:
+        """The largest file of at most so many bytes, for each size; None where none is so small.
+
+        The settings have to be sorted by the sizes of their files.
+        """
+        encode = functools.cache(functools.partial(self.encode, image))
+        points: list[Point | None] = []
+        for size in sizes:
+            index = bisect_right(self.settings, size, key=lambda s: len(encode(s))) - 1
+            if index < 0:
+                points.append(None)
+                continue
+            setting = self.settings[index]
+            data = encode(setting)
+            points.append(Point(str(setting), len(data), self.decode(data), False))
+        return points
 
 
 N = TypeVar("N", bound=Named)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from bench import results
+from bench import results, stated
 from bench.codecs import FileCodec, installed
 from bench.measure import measurements
 from bench.ours import NAME
@@ -24,11 +24,12 @@ def run(
     """
     there, skipped = installed(codecs)
     rows = collect(measurements(pictures, there), cache, jobs)
-    return results.document("lossless", rows, there, skipped)
+    document = results.document("lossless", rows, there, skipped)
+    return document | {"stated": stated.of_lossless(picture.name for picture in pictures)}
 
 
 def summary(document: Document) -> str:
-    """One row a codec; where diffcodec was measured, its size against that codec's.
+    """One row a codec, then what others state; where diffcodec was measured, its size against each.
 
     The ratio is given as the mean over pictures and for the sum of all files, which differ: the
     second is ruled by the large files.
@@ -46,11 +47,21 @@ def summary(document: Document) -> str:
             line.append(results.percent(fmean(a["bytes"] / b["bytes"] for a, b in pairs)))
             line.append(results.percent(_total(ours) / _total(theirs)))
         lines.append(line)
+    others = document.get("stated", [])
+    for entry in others:
+        size = "-" if entry["bytes"] is None else f"{entry['bytes']:,}"
+        line = [f"{entry['name']} (stated)", f"{entry['bits_per_dim']:.3f}", size]
+        if ours:  # one size of picture: the mean of bits/dim is that of the total
+            mean = fmean(row["bits_per_dim"] for row in ours)
+            line += ["-", results.percent(mean / entry["bits_per_dim"])]
+        lines.append(line)
     count = len(results.by("picture", document["rows"]))
-    return (
-        f"{results.table(header, lines)}\n\n"
-        f"Mean over {count} pictures, every file decoded and equal to its original."
-    )
+    note = f"Mean over {count} pictures, every file decoded and equal to its original"
+    if others:
+        by_source = results.by("source", others)
+        said = (f"{', '.join(e['name'] for e in by_source[s])} by {s}" for s in by_source)
+        note += f"; not so what is only stated: {'; '.join(said)}"
+    return f"{results.table(header, lines)}\n\n{note}."
 
 
 def details(document: Document) -> str:

@@ -1,7 +1,7 @@
 """diffcodec itself, through its public API."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -10,12 +10,16 @@ from PIL import Image
 
 import diffcodec
 from bench.codecs import FileCodec, Point, Setting
+from diffcodec.api import SHOWN
 from diffcodec.errors import FormatError
 
 NAME = "diffcodec"
 
 CUTS, HALVINGS = 40, 4
 """Even cuts of a file, and how often the first of them is halved for still lower rates."""
+
+WAYS = SHOWN
+"""How a prefix can be shown; all are looked at."""
 
 SHORTEST = 32
 """Bytes of a prefix that has the header in any case."""
@@ -100,3 +104,29 @@ class DiffcodecPrefixes:
             whole = size == len(data)
             name = "whole file" if whole else f"{size / len(data):.4f} of the file"
             yield Point(name, size, diffcodec.to_pillow(picture), whole)
+
+
+@dataclass(frozen=True)
+class DiffcodecShown:
+    """Prefixes of the lossless file, shown in one of WAYS."""
+
+    way: str
+
+    @property
+    def name(self) -> str:
+        return f"{NAME} {self.way}"
+
+    def version(self) -> str:
+        return _version()
+
+    def fitted(self, image: Image.Image, sizes: Sequence[int]) -> list[Point | None]:
+        """What the first bytes of one file show, for each size; None where it has no header."""
+        data = diffcodec.encode(image)
+        return [self._point(data[:size]) for size in sizes]
+
+    def _point(self, prefix: bytes) -> Point | None:
+        try:
+            shown = diffcodec.decode(prefix, show=self.way)
+        except FormatError:
+            return None
+        return Point("prefix", len(prefix), shown, False)

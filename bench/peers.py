@@ -1,11 +1,8 @@
 """The common codecs, through the libraries that people use them with."""
 
 import re
-import shutil
-import subprocess
-import tempfile
+import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +34,11 @@ class PillowCodec(FileCodec):
     def version(self) -> str:
         if not features.check(self.feature):
             raise MissingError(f"this Pillow is built without {self.feature}")
+        if "advanced" in self.options:
+            try:
+                self.encode(Image.new("RGB", (16, 16)), self.settings[0])
+            except ValueError as error:
+                raise MissingError(f"its encoder refuses {self.options['advanced']}") from error
         return f"{self.feature} {features.version(self.feature)}, Pillow {PIL.__version__}"
 
     def encode(self, image: Image.Image, setting: Setting) -> bytes:
@@ -92,6 +94,37 @@ class ImagecodecsCodec(FileCodec):
 
 
 @dataclass(frozen=True)
+class JpegLsOfDifferences(FileCodec):
+    """JPEG-LS after a reversible colour transform, without which it knows nothing of colours.
+
+    The planes are G, R - G and B - (R + G) / 2, modulo 256 (HP2 of JPEG-LS, part 2): the
+    smallest on Kodak of HP1, HP2 and HP3. A file is the lengths of the first two planes' streams,
+    then all three.
+    """
+
+    name: str = "JPEG-LS RCT"
+
+    def version(self) -> str:
+        return ImagecodecsCodec(self.name, format="jpegls").version()
+
+    def encode(self, image: Image.Image, setting: Setting) -> bytes:
+        red, green, blue = np.array(image).transpose(2, 0, 1).astype(int)
+        planes = green, red - green + 128, blue - (red + green >> 1) + 128
+        encode = load("imagecodecs").jpegls_encode
+        streams = [bytes(encode(np.ascontiguousarray(p & 255, np.uint8))) for p in planes]
+        return struct.pack("<II", *map(len, streams[:2])) + b"".join(streams)
+
+    def decode(self, data: bytes) -> Image.Image:
+        first, second = struct.unpack_from("<II", data)
+        rest = data[struct.calcsize("<II") :]
+        streams = rest[:first], rest[first : first + second], rest[first + second :]
+        green, *others = (load("imagecodecs").jpegls_decode(s).astype(int) for s in streams)
+        red = others[0] + green - 128 & 255
+        blue = others[1] + (red + green >> 1) - 128 & 255
+        return Image.fromarray(np.stack((red, green, blue), -1).astype(np.uint8))
+
+
+@dataclass(frozen=True)
 class ProgressiveJpeg:
     """A progressive JPEG without chroma subsampling, at Pillow's quality 90."""
 
@@ -120,46 +153,3 @@ class ProgressiveJpeg:
 
 _SOI, _SOS, _EOI = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # no stuffing, no restart
-
-
-@dataclass(frozen=True)
-class ProgressiveJpegXL:
-    """JPEG XL as libjxl's own tools write and cut it; the Python packages do neither.
-
-    A distance of 0 is lossless.
-    """
-
-    distance: float
-
-    @property
-    def name(self) -> str:
-        return "JPEG XL progressive " + (f"d{self.distance:g}" if self.distance else "lossless")
-
-    @property
-    def exact(self) -> bool:
-        return self.distance == 0
-
-    def version(self) -> str:
-        for tool in ("cjxl", "djxl"):
-            if shutil.which(tool) is None:
-                raise MissingError(f"the program {tool} (libjxl-tools) is not installed")
-        lines = subprocess.run(["cjxl", "--version"], capture_output=True, text=True).stdout
-        return lines.partition("\n")[0]
-
-    def encode(self, image: Image.Image) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder, "in.ppm"), Path(folder, "out.jxl")
-            image.save(source)
-            options = ["--progressive", f"--distance={self.distance}", "--num_threads=0"]
-            run = ["cjxl", str(source), str(target), *options]
-            subprocess.run(run, check=True, capture_output=True)
-            return target.read_bytes()
-
-    def show(self, data: bytes, received: int) -> Image.Image | None:
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder, "in.jxl"), Path(folder, "out.ppm")
-            source.write_bytes(data[:received])
-            run = ["djxl", str(source), str(target), "--allow_partial_files", "--num_threads=0"]
-            if subprocess.run(run, capture_output=True).returncode:
-                return None
-            return open_image(target.read_bytes())

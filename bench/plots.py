@@ -16,7 +16,7 @@ from bench.known import NAMES
 from bench.metrics import bits_at
 from bench.ours import NAME
 from bench.progressive import mean_psnr
-from bench.rd import curve, measured
+from bench.rd import curve, measured, published_rows, quality
 from bench.results import Document
 from bench.speed import TASKS
 
@@ -85,12 +85,12 @@ def rd(document: Document, out: Path) -> None:
                 if len(bpp) == len(curves):
                     line.append((geometric_mean(bpp), level))
             _line(axes, line, codec, linewidth=_width(codec))
-        if metric.name == "psnr":
-            for entry in document["published"]:
-                points = list(zip(entry["bpp"], entry["psnr"], strict=True))
-                _line(
-                    axes, points, f"{entry['name']} (published means)", linestyle="--", linewidth=1
-                )
+        for entry in document["published"]:
+            values = ((row["bpp"], quality(row, metric.name)) for row in published_rows(entry))
+            points = [(bpp, value) for bpp, value in values if value is not None]
+            over = "" if entry["whole"] else ", Kodak's 24"
+            label = f"{entry['name']} (stated means{over})"
+            _line(axes, points, label, linestyle="--", linewidth=1)
         _bits_axis(axes, "bits per pixel (geometric mean over pictures)")
         axes.set_ylabel(metric.title)
         axes.set_title(f"{len(pixels)} pictures")

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, geometric_mean
 from typing import Any
 
-from bench import BenchError, results
+from bench import BenchError, results, stated
 from bench.codecs import Codec, MissingError, installed, load
 from bench.measure import measurements
 from bench.metrics import BD_PSNR, METRICS, Metric, Sample, bd_rate, bits_at
@@ -30,24 +30,42 @@ def run(
 ) -> Document:
     """Measure the curves of all codecs on all pictures, the codec to compare first.
 
-    `published` are result files of CompressAI, stated beside what is measured.
+    `published` are result files of CompressAI for the same pictures, stated beside what is
+    measured; of Kodak's, `stated.json` has some.
     """
     there, skipped = installed(codecs)
     able, missing = installed(metrics)
     rows = collect(measurements(pictures, there, tuple(able)), cache, jobs)
     document = results.document("rd", rows, there, skipped | missing)
-    return document | {"published": [read_published(path) for path in published]}
+    names = [picture.name for picture in pictures]
+    curves = [entry | {"whole": stated.is_kodak(names)} for entry in stated.of_rates(names)]
+    return document | {"published": [*map(read_published, published), *curves]}
 
 
 def read_published(path: Path) -> dict[str, Any]:
-    """Read a result file of CompressAI's: mean bpp and PSNR at each of its settings."""
+    """Read a result file of CompressAI's: mean bpp, PSNR and MS-SSIM at each of its settings."""
     try:
         values = json.loads(path.read_text())
         found = values["results"]
-        psnr = found.get("psnr-rgb") or found["psnr"]
-        return {"name": values["name"], "file": path.name, "bpp": found["bpp"], "psnr": psnr}
+        return {
+            "name": values["name"],
+            "source": path.name,
+            "bpp": found["bpp"],
+            "psnr": found.get("psnr-rgb") or found["psnr"],
+            "ms_ssim": found.get("ms-ssim-rgb") or found.get("ms-ssim"),
+            "whole": True,
+        }
     except (KeyError, ValueError) as error:
         raise BenchError(f"{path.name} is no result file of CompressAI's") from error
+
+
+def published_rows(entry: dict[str, Any]) -> list[Row]:
+    """A published mean curve as rows: bpp, and the metrics that were published."""
+    columns = {name: entry[name] for name in ("bpp", *_COMPRESSAI) if entry.get(name)}
+    return [
+        {"exact": False, **dict(zip(columns, values, strict=True))}
+        for values in zip(*columns.values(), strict=True)
+    ]
 
 
 def quality(row: Row, metric: str) -> float | None:
@@ -100,7 +118,7 @@ def equal_psnr(document: Document) -> str:
 def bd_rates(document: Document) -> str:
     """The first codec's BD rate against every other's, by metric: mean over the pictures.
 
-    Against published mean curves, the BD rate of the codec's own mean curve.
+    Against published mean curves of the same pictures, the BD rate of the codec's own mean curve.
     """
     try:
         load("bjontegaard")
@@ -127,18 +145,20 @@ def bd_rates(document: Document) -> str:
             ]
             cells.append(f"{percent(fmean(rates))} ({len(rates)})" if rates else "-")
         lines.append([peer, *cells])
-    own = [Sample(row["bpp"], row["psnr"]) for row in _within(mean_curve(ours))]
+    means = [{"exact": False, **row} for row in mean_curve(ours)]
     for entry in document["published"]:
-        points = zip(entry["bpp"], entry["psnr"], strict=True)
-        stated = [Sample(*point) for point in points if BD_PSNR[0] <= point[1] <= BD_PSNR[1]]
-        against = bd_rate(own, stated)
-        cells = ["-" if against is None else percent(against)] + ["-"] * (len(metrics) - 1)
-        lines.append([f"{entry['name']} (published, {entry['file']})", *cells])
+        if not entry["whole"]:
+            continue
+        theirs, cells = published_rows(entry), []
+        for metric in metrics:
+            against = bd_rate(*(_means(rows, metric.name) for rows in (means, theirs)))
+            cells.append("-" if against is None else percent(against))
+        lines.append([f"{entry['name']} (stated: {entry['source']})", *cells])
     header = [f"BD rate of {name} against", *(metric.title for metric in metrics)]
     return (
         f"{results.table(header, lines)}\n\n"
         f"Points between {BD_PSNR[0]:g} and {BD_PSNR[1]:g} dB; in brackets, the pictures whose "
-        "curves overlap. Published curves are means over pictures, and compared with such a mean."
+        "curves overlap. Stated curves are means over pictures, and compared with such a mean."
     )
 
 
@@ -190,6 +210,12 @@ def _curves(document: Document, metric: str) -> dict[str, dict[str, list[Sample]
         }
         for codec, rows in results.by("codec", document["rows"]).items()
     }
+
+
+def _means(rows: Sequence[Row], metric: str) -> list[Sample]:
+    """The points of a mean curve that bear on BD rates, rate in bpp."""
+    points = ((row["bpp"], quality(row, metric)) for row in _within(rows))
+    return [Sample(bpp, value) for bpp, value in points if value is not None]
 
 
 def _within(rows: Sequence[Row]) -> list[Row]:

@@ -15,7 +15,15 @@ CHROMIUM = next(
 )
 DRIVER = shutil.which("chromedriver")
 
-KEYS = {"left": "\ue012", "right": "\ue014", "space": " ", "home": "\ue011", "end": "\ue010"}
+KEYS = {
+    "left": "\ue012",
+    "up": "\ue013",
+    "right": "\ue014",
+    "down": "\ue015",
+    "space": " ",
+    "home": "\ue011",
+    "end": "\ue010",
+}
 
 
 class Browser:
@@ -90,8 +98,8 @@ class Browser:
         ]
         self._ask("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
-    def drag(self, *points):
-        """Press the mouse at the first point of the window, move to the others, let go."""
+    def drag(self, *points, touch=False):
+        """Press mouse or finger at the first point of the window, move to the others, let go."""
         moves = [
             {"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)} for x, y in points
         ]
@@ -101,8 +109,15 @@ class Browser:
             *moves[1:],
             {"type": "pointerUp", "button": 0},
         ]
-        source = {"type": "pointer", "id": "mouse", "actions": actions}
+        kind = "touch" if touch else "mouse"
+        source = {"type": "pointer", "id": kind, "actions": actions}
+        source["parameters"] = {"pointerType": kind}
         self._ask("/actions", {"actions": [source]})
+
+    def enter(self, selector):
+        """Go on in a frame of the page."""
+        frame = self._ask("/element", {"using": "css selector", "value": selector})
+        self._ask("/frame", {"id": frame})
 
     def screenshot(self):
         return base64.b64decode(self._ask("/screenshot"))

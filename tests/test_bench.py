@@ -1,5 +1,4 @@
 import csv
-import importlib.machinery
 import importlib.util
 import io
 import json
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -30,7 +28,7 @@ from bench import (
     results,
     speed,
 )
-from bench.__main__ import main
+from bench.__main__ import chosen, main
 from bench.codecs import FileCodec, Point
 from bench.metrics import (
     Sample,
@@ -46,7 +44,7 @@ from bench.metrics import (
 from bench.pictures import find
 
 PEERS = [codec for codec in catalogue.lossless_codecs() if codec.name != ours.NAME]
-CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.CompressAI)]
+CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.Learned)]
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -248,54 +246,6 @@ def test_jpeg2000_files_keep_to_their_rates(irreversible: bool) -> None:
     codec = jpeg2000.Jpeg2000("JPEG 2000", irreversible=irreversible)
     sizes = [len(codec.encode(image, rate)) for rate in (48, 24)]
     assert sizes == pytest.approx([0.5 * 128**2 / 8, 128**2 / 8], rel=0.1)
-
-
-def test_learned_codecs_go_through_real_bytes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import torch
-
-    class Model:
-        """Keeps every 64th pixel, as latents of a hyperprior with two strings."""
-
-        def eval(self) -> "Model":
-            return self
-
-        def update(self) -> None:
-            pass
-
-        def compress(self, x: torch.Tensor) -> dict:
-            small = x[0, :, ::64, ::64].mul(255).round().byte()
-            return {"strings": [[b"latents"], [bytes(small.flatten().tolist())]], "shape": None}
-
-        def decompress(self, strings: list, shape: list) -> dict:
-            assert strings[0] == [b"latents"]
-            small = torch.tensor(list(strings[1][0])).reshape(1, 3, *shape) / 255
-            wide = small.repeat_interleave(64, 2).repeat_interleave(64, 3)
-            return {"x_hat": wide}
-
-    urls = {"toy": {"mse": {1: "https://nowhere.invalid/toy-1.pth.tar"}}}
-    zoo = {"image_models": {"toy": lambda **_: Model()}}
-    for name, members in (
-        ("compressai", {"__version__": "1"}),
-        ("compressai.zoo", zoo),
-        ("compressai.zoo.image", {"model_urls": urls}),
-    ):
-        module = ModuleType(name)
-        module.__dict__.update(members, __path__=[])
-        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    codec = learned.CompressAI("toy", settings=(1,))
-    with pytest.raises(codecs.MissingError, match="weights of quality 1 are not"):
-        codec.version()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "toy-1.pth.tar").touch()
-    assert codec.version() == "CompressAI 1"
-    image = Image.new("RGB", (100, 30), (9, 80, 200))
-    (point,) = codec.points(image, 1)
-    assert point.bytes == 5 + 4 + len(b"latents") + 4 + 2 * 3
-    assert np.array_equal(pixels(point.image), pixels(image))
 
 
 # Metrics
@@ -547,7 +497,7 @@ def test_rd_compares_bits_at_equal_psnr(
     assert row[8:] == ["-25.0 %", "-25.0 % (2) |"]
     rates = [line for line in lines if line.startswith("| theirs")][1].split(" | ")
     assert rates[1:] == ["-25.0 % (2)", "-25.0 % (2) |"]
-    assert any(line.startswith("| stated (published, stated.json) |") for line in lines)
+    assert any(line.startswith("| stated (stated: stated.json) |") for line in lines)
     assert "Not measured: missing (libnothing is not installed)." in outcome.stdout
     saved = json.loads((out / "rd.json").read_text())
     last = [r for r in saved["rows"] if r["codec"] == "ours" and r["picture"] == "a.png"][-1]
@@ -559,6 +509,28 @@ def test_rd_compares_bits_at_equal_psnr(
     pytest.importorskip("matplotlib")
     assert (out / "rd-psnr.svg").exists()
     assert (out / "rd-psnr.png").exists()
+
+
+def test_what_is_only_stated_of_kodak_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bjontegaard")
+    for number in range(1, 25):
+        waves(16).save(tmp_path / f"kodim{number:02}.png")
+    measure_only(monkeypatch, "lossless", replace(PNG, name=ours.NAME))
+    measure_only(monkeypatch, "rd", Steps("ours", 3), Steps("theirs", 4))
+    run = ("--data", tmp_path, "--jobs", 1)
+    whole = bench("lossless", *run).stdout
+    own = float(next(line for line in whole.splitlines() if "| diffcodec |" in line).split("|")[2])
+    (emma,) = (line.split(" | ") for line in whole.splitlines() if "EMMA (stated)" in line)
+    assert emma[1:4] == ["2.604", "9,214,201", "-"]
+    assert float(emma[4].split(" %")[0]) == pytest.approx(100 * (own / 2.604 - 1), abs=0.1)
+    assert "only stated: GraLIC 1.11, LEA 0.6, BMF 2.01 -s, EMMA by " in whole
+    rates = bench("rd", *run, "--psnr-only")
+    assert "| VTM (stated: CompressAI" in rates.stdout, rates.output
+    # Of some of them, nothing that is a mean over all can be said.
+    assert "(stated" not in bench("lossless", *run, "--limit", 8).stdout
+    assert "(stated" not in bench("rd", *run, "--limit", 8, "--psnr-only").stdout
 
 
 def test_a_missing_metric_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -591,6 +563,24 @@ def test_an_unknown_codec_is_told_the_known_ones(data: Path) -> None:
     outcome = bench("lossless", "--data", data, "--codec", "nothing")
     assert outcome.exit_code == 2
     assert "nothing is none of diffcodec, PNG" in outcome.output.replace("\n", " ")
+
+
+def test_slow_peers_wait_until_they_are_asked_for() -> None:
+    for every in (catalogue.lossless_codecs(), catalogue.rd_codecs()):
+        names = [codec.name for codec in every]
+        assert len(set(names)) == len(names)
+        slow = sorted(catalogue.SLOW & set(names))
+        assert slow
+        assert [c.name for c in chosen(every, [])] == [n for n in names if n not in slow]
+        assert [c.name for c in chosen(every, [], slow=True)] == names
+        assert [c.name for c in chosen(every, slow[:1])] == slow[:1]
+
+
+def test_an_encoder_without_a_tune_is_named() -> None:
+    options = {"advanced": {"tune": "nothing"}}
+    codec = peers.PillowCodec("AVIF", (50,), format="AVIF", feature="avif", options=options)
+    with pytest.raises(codecs.MissingError, match=r"refuses .*nothing|without avif"):
+        codec.version()
 
 
 def test_speed_measures_a_process() -> None:
