@@ -1,6 +1,6 @@
 """The public API: whole pictures and files, and nothing of how they are coded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -262,6 +262,8 @@ def decode_cuts(
     data: bytes,
     sizes: Iterable[int],
     *,
+    show: str = "mean",
+    seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     threads: int | None = None,
@@ -272,10 +274,13 @@ def decode_cuts(
     Args:
         data: the bytes.
         sizes: in bytes, of the prefixes; each has the header.
+        show: how they are shown, "mean" or "visual".
+        seed: as `decode` takes it.
         max_pixels, model, threads, device: as `decode` takes them.
 
     Yields the pictures, of shorter prefixes first. Raises as `decode` does.
     """
+    _check_shown(show, SHOWN[:2])
     file = container.read(data)
     header = file.header
     check_pixels(header.pixels, max_pixels)
@@ -285,7 +290,7 @@ def decode_cuts(
         shown = (stored.decode(header, file.stream[:length]) for length in sorted(lengths))
     else:
         codec, weights = _codec(header, model)
-        shown = codec.cuts(weights, header, file.stream, lengths)
+        shown = codec.cuts(weights, header, file.stream, lengths, **_visual(header, show, seed))
     for planes in shown:
         yield _picture(file, steps.values(header, planes))
 
@@ -294,6 +299,8 @@ def decode_cuts(
 def decode_progressive(
     source: bytes | BinaryIO,
     *,
+    show: str = "mean",
+    seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
     model: Path | None = None,
     threads: int | None = None,
@@ -306,14 +313,16 @@ def decode_progressive(
     is when a decoder that has run dry tries again. The network computes each step once.
 
     The last picture of a complete file is the original, with its metadata, which it waits for.
-    `max_pixels`, `model`, `threads` and `device` are as `decode` takes them, and it raises what
-    that does.
+    `show` is "mean" or "visual"; the texture of the second differs from rung to rung, and takes
+    about as long again. `seed`, `max_pixels`, `model`, `threads` and `device` are as `decode`
+    takes them, and it raises what that does.
     """
+    _check_shown(show, SHOWN[:2])
     delivery = Source(source)
     header, start = container.read_header(delivery.wait_for(container.MAX_HEADER))
     check_pixels(header.pixels, max_pixels)
     stream = Stream(delivery, start, header.stream_bytes)
-    for used, rung, last, planes in _previews(header, stream, model):
+    for used, rung, last, planes in _previews(header, stream, model, show, seed):
         if last:
             _wait_for_boxes(delivery)
         file = container.read(delivery.data)
@@ -476,8 +485,7 @@ def _read(
     device: str = "auto",
 ) -> tuple[NDArray, File]:
     """The planes [C, H, W] of as much of a file as the limits allow, and that."""
-    if show not in SHOWN:
-        raise ValueError(f"show is one of {', '.join(SHOWN)}, not {show!r}")
+    _check_shown(show, SHOWN)
     if size is not None and size < 1:
         raise ValueError(f"size is 1 or more, not {size}")
     header, start = container.read_header(data)
@@ -510,13 +518,23 @@ def _read(
 
 
 def _previews(
-    header: Header, stream: Stream, model: Path | None
+    header: Header, stream: Stream, model: Path | None, show: str, seed: int
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """As of `quantised.previews`, for any codec."""
     if header.codec == STORED:
         return stored.previews(header, stream)
     codec, weights = _codec(header, model)
-    return codec.previews(weights, header, stream)
+    return codec.previews(weights, header, stream, **_visual(header, show, seed))
+
+
+def _visual(header: Header, show: str, seed: int) -> dict[str, int | None]:
+    """What the codec of a file is to know of how its prefixes are shown."""
+    return {"visual": seed if show == "visual" else None} if header.codec == QUANTISED else {}
+
+
+def _check_shown(show: str, ways: Sequence[str]) -> None:
+    if show not in ways:
+        raise ValueError(f"show is one of {', '.join(ways)}, not {show!r}")
 
 
 def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:

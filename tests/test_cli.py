@@ -125,7 +125,15 @@ class ToyCodec:
         return list(self.decode_progressive(data))[-1].picture
 
     def decode_progressive(
-        self, source, *, max_pixels=None, model=None, threads=None, device="auto"
+        self,
+        source,
+        *,
+        show="mean",
+        seed=0,
+        max_pixels=None,
+        model=None,
+        threads=None,
+        device="auto",
     ):
         header = self.info(source)
         shape = (len(header.mode), header.height, header.width)

@@ -517,6 +517,26 @@ def test_texture_that_is_added_follows_the_seed_and_ends_with_the_file(tiny):
     assert same(diffcodec.decode(data, show="visual"), image)
 
 
+def test_previews_and_cuts_can_have_texture(coded):
+    _, data = coded
+    shown = [(p.bytes_used, p.image) for p in diffcodec.decode_progressive(data, show="visual")]
+    means = [(p.bytes_used, p.image) for p in diffcodec.decode_progressive(data)]
+    assert [used for used, _ in shown] == [used for used, _ in means]
+    different = [not same(one, other) for (_, one), (_, other) in zip(shown, means, strict=True)]
+    assert any(different) and not any(different[-3:])  # nothing that is seen is missing then
+    sizes = [len(data) // 9, len(data) // 3, len(data)]
+    for size, cut in zip(sizes, diffcodec.decode_cuts(data, sizes, show="visual"), strict=True):
+        assert same(cut, diffcodec.decode(data[:size], show="visual"))
+    last = list(diffcodec.decode_progressive(data[: sizes[0]], show="visual"))[-1]
+    assert same(last.image, diffcodec.decode(data[: sizes[0]], show="visual"))
+    for call in (
+        diffcodec.decode_progressive(data, show="sample"),
+        diffcodec.decode_cuts(data, sizes, show="sample"),
+    ):
+        with pytest.raises(ValueError, match="show"):
+            next(call)
+
+
 def detail(image):
     """Mean square of the differences of luma across and down."""
     luma = np.asarray(image.convert("L")).astype(np.float64)

@@ -210,6 +210,16 @@ def test_what_is_missing_is_drawn(array, coded, decode, show):
     assert np.array_equal(decode(coded, show=show), array)
 
 
+def test_previews_and_cuts_can_have_texture(coded, tiny_path):
+    how = {"show": "visual", "model": tiny_path}
+    shown = [np.asarray(p.image) for p in diffcodec.decode_progressive(coded, **how)]
+    means = [np.asarray(p.image) for p in diffcodec.decode_progressive(coded, model=tiny_path)]
+    different = [not np.array_equal(*pair) for pair in zip(shown, means, strict=True)]
+    assert any(different) and not any(different[-3:])
+    (cut,) = diffcodec.decode_cuts(coded, [1500], **how)
+    assert cut.tobytes() == diffcodec.decode(coded[:1500], **how).tobytes()
+
+
 def test_damage_is_told(coded, decode):
     for place in (-2, len(coded) // 2):
         damaged = bytearray(coded)

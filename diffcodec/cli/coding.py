@@ -222,12 +222,14 @@ def decode(
     if live is not None:
         none_with("--live", keep_times=keep_times)
         others = (output, bpp, max_bytes, region, size)
-        if len(inputs) > 1 or any(option is not None for option in others) or show != "mean":
+        still = show in ("mean", "visual")
+        if len(inputs) > 1 or any(option is not None for option in others) or not still:
             raise click.UsageError(
-                "--live takes one input, and goes with --max-pixels, --model, --threads and "
-                "--device only"
+                "--live takes one input, and goes with --show mean or visual, --seed, "
+                "--max-pixels, --model, --threads and --device only"
             )
-        decode_live(inputs[0], live, {"max_pixels": max_pixels, **computing})
+        options = {"show": show, "seed": seed, "max_pixels": max_pixels}
+        decode_live(inputs[0], live, options | computing)
         return
     options |= {"show": show, "seed": seed, "max_pixels": max_pixels, **computing}
     parts: dict[str, Any] = {"region": region, "size": size}
@@ -283,7 +285,7 @@ def decode_one(
     report(f"{target}: {decoded(image, time.perf_counter() - start)}", target)
 
 
-def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
+def decode_live(source: str, target: str, options: dict[str, Any]) -> None:
     """Decode while the input arrives; `target` always holds the last picture whole, and upright.
 
     Which way is up stands at the end of a file: from a pipe the last picture alone is turned.
@@ -293,7 +295,7 @@ def decode_live(source: str, target: str, computing: dict[str, Any]) -> None:
     refuse_inputs(target, source)
     diffcodec.check_suffix(Path(target))
     with open_input(source) as file:
-        for preview in diffcodec.decode_progressive(file, **computing):
+        for preview in diffcodec.decode_progressive(file, **options):
             notes: list[str] = []
             diffcodec.write_image(diffcodec.upright(preview.picture), Path(target), notes.append)
             click.echo(f"{target}: rung {preview.rung}, {preview.bytes_used:,} bytes")

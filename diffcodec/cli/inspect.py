@@ -142,9 +142,18 @@ def rung_psnr(data: bytes, against: str, computing: dict[str, Any]) -> dict[int,
 @click.command()
 @click.argument("source", type=PATH, metavar="IN.dfc")
 @click.option("-o", "--output", type=PATH, required=True, help="A .html, .gif, .webp or .png file.")
+@click.option(
+    "--show",
+    type=click.Choice(["mean", "visual"]),
+    default="visual",
+    show_default=True,
+    help="Each prefix as its expectation, or with the texture that it may have had.",
+)
 @MAX_PIXELS
 @computing
-def preview(source: str, output: str, max_pixels: int, computing: dict[str, Any]) -> None:
+def preview(
+    source: str, output: str, show: str, max_pixels: int, computing: dict[str, Any]
+) -> None:
     """Show how a picture sharpens, as a page or an animation.
 
     The suffix of OUT decides: a page to play with, an animation, or (.png) a contact sheet. Those
@@ -154,6 +163,6 @@ def preview(source: str, output: str, max_pixels: int, computing: dict[str, Any]
 
     refuse_inputs(output, source)
     title = Path(source).name
-    computing["max_pixels"] = max_pixels
+    computing |= {"show": show, "max_pixels": max_pixels}
     viewer.write(read_bytes(source), Path(output), title, **computing)
     report(f"{output}: {Path(output).stat().st_size:,} bytes", output)

@@ -59,7 +59,7 @@ def write(data: bytes, path: Path, title: str = "", **computing: Any) -> None:
     diffcodec.write_atomically(path, writers[path.suffix.lower()](frames(data, **computing), title))
 
 
-def frames(data: bytes, **computing: Any) -> list[Frame]:
+def frames(data: bytes, *, show: str = "mean", **computing: Any) -> list[Frame]:
     """The pictures at the ends of the rungs of a file; of several at one byte, the last.
 
     Those of a set at its milestones, in a grid. Raises as `decode_progressive` or
@@ -67,7 +67,7 @@ def frames(data: bytes, **computing: Any) -> list[Frame]:
     """
     if diffcodec.is_set(data):
         return _set_frames(data, **computing)
-    shown = diffcodec.decode_progressive(data, **computing)
+    shown = diffcodec.decode_progressive(data, show=show, **computing)
     previews = {p.bytes_used: p.picture for p in shown}
     last = previews[max(previews)]
     pixels = last.width * last.height

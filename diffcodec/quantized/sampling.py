@@ -32,6 +32,6 @@ class Sampler(BitSampler):
         if self._visual:
             self.quarters = VISUAL_QUARTERS[colour]
 
-    def enough(self, rung: int, extra_bits: int) -> bool:
-        """Whether nothing need be drawn after a rung of a picture with so many bits beyond 8."""
-        return self.drawn and rung - extra_bits <= self._last
+    def visible(self, rung: int, extra_bits: int) -> bool:
+        """Whether anything need be drawn below a rung of a picture with so many bits beyond 8."""
+        return rung - extra_bits > self._last

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffcodec import container
 from diffcodec.container import Boxes, Header
-from diffcodec.entropy import BitSampler, RangeDecoder, RangeEncoder
+from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder
 from diffcodec.errors import FormatError
 from diffcodec.limits import Cut, Progress, ignore, part
 from diffcodec.quality import psnr
@@ -116,15 +116,9 @@ def decode(
     """
     states = empty_states(header, model)
     decoder = _decoder(header, stream)
-    sampler = None if seed is None else Sampler(seed, decoder, visual=visual)
-    if sampler is None:
-        rungs = walk(model, states, decoder, progress)
-    else:
-        rungs = walk(model, states, sampler, progress, sampler.begin)
-    for done in rungs:
+    coder = decoder if seed is None else Sampler(seed, decoder, visual=visual)
+    for done in _rungs(model, header, states, coder, progress):
         if rung is not None and FINISH < done <= rung:
-            break
-        if sampler is not None and sampler.enough(done, header.depth - DEPTH):
             break
     else:
         if header.lossless or seed is None:  # of a lossy file a sample is another picture
@@ -133,9 +127,12 @@ def decode(
 
 
 def previews(
-    model: Model, header: Header, stream: Stream
+    model: Model, header: Header, stream: Stream, *, visual: int | None = None
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives.
+
+    Args: the model; the header; the stream; the seed of what `visual` pictures, as of `decode`,
+    have drawn; None for expectations.
 
     Yields for each rung, and for what is left of a prefix: bytes of the stream that it needs,
     its number, whether it is the last one, and the picture as of `decode`. Raises as `decode`
@@ -146,17 +143,31 @@ def previews(
     for rung in walk(model, states, decoder):
         if rung == FINISH and header.lossless:
             _check(header, stream.size, states)
-        yield decoder.bytes_used, rung, rung == FINISH, shown_planes(header, states)
+        shown = states if visual is None else textured(model, header, states, visual)
+        yield decoder.bytes_used, rung, rung == FINISH, shown_planes(header, shown)
     if decoder.ended:
-        size = len(stream.wait_for(stream.size))
-        _check(header, size, states)
-        yield size, max(states[0].rungs.values()), True, shown_planes(header, states)
+        data = stream.wait_for(stream.size)
+        _check(header, len(data), states)
+        planes = (
+            shown_planes(header, states)
+            if visual is None
+            else decode(model, header, data, seed=visual, visual=True)
+        )
+        yield len(data), max(states[0].rungs.values()), True, planes
 
 
-def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> Iterator[NDArray]:
+def cuts(
+    model: Model,
+    header: Header,
+    stream: bytes,
+    sizes: Iterable[int],
+    *,
+    visual: int | None = None,
+) -> Iterator[NDArray]:
     """What prefixes of so many bytes show, smaller ones first, as `decode` returns it.
 
-    Each is decoded from the last end of a rung that it has, so that many cost little.
+    `visual` is as for `previews`. Each is decoded from the last end of a rung that it has, so that
+    many cost little.
     """
     pending, states = sorted(sizes), empty_states(header, model)
     decoder = _decoder(header, stream, track=True)
@@ -169,7 +180,8 @@ def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> I
             if size < len(stream):
                 shown, prefix = [state.clone() for state in known], mark.cut(size)
                 assert prefix is not None
-                for _ in walk(model, shown, prefix):
+                coder = prefix if visual is None else Sampler(visual, prefix, visual=True)
+                for _ in _rungs(model, header, shown, coder):
                     pass
             yield shown_planes(header, shown)
 
@@ -311,6 +323,35 @@ def empty_states(header: Header, model: Model) -> list[State]:
 def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:
     complete = header.lossless and len(stream) == header.stream_bytes
     return RangeDecoder(stream, complete=complete, track=track)
+
+
+def textured(
+    model: Model, header: Header, states: list[State], seed: int | tuple[int, ...]
+) -> list[State]:
+    """States at the end of a rung, or others with the texture that these may have."""
+    sampler = Sampler(seed, visual=True)
+    if sampler.visible(states[0].rungs[states[0].pyramid.finest], header.depth - DEPTH):
+        states = [state.clone() for state in states]
+        for _ in _rungs(model, header, states, sampler):
+            pass
+    return states
+
+
+def _rungs(
+    model: Model,
+    header: Header,
+    states: list[State],
+    coder: Coder,
+    progress: Progress = ignore,
+) -> Iterator[int]:
+    """The rungs of a walk; that of a sampler ends where it has drawn what can be seen."""
+    if not isinstance(coder, Sampler):
+        yield from walk(model, states, coder, progress)
+        return
+    for rung in walk(model, states, coder, progress, coder.begin):
+        yield rung
+        if coder.drawn and not coder.visible(rung, header.depth - DEPTH):
+            return
 
 
 def shown_planes(header: Header, states: list[State]) -> NDArray:

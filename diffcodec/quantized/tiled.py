@@ -8,6 +8,7 @@ without the others, and memory is that of one.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from diffcodec.quantized.stream import (
     known_planes,
     rooms,
     shown_planes,
+    textured,
 )
 from diffcodec.streaming import Stream
 
@@ -162,14 +164,15 @@ def decode(
 
 
 def previews(
-    model: Model, header: Header, stream: Stream
+    model: Model, header: Header, stream: Stream, *, visual: int | None = None
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
-    """Decode a stream once, while it arrives; results as of `stream.previews`."""
+    """Decode a stream once, while it arrives; arguments and results as of `stream.previews`."""
     there, tiles, position = places(header), list[_Tile](), 0
     for rung in _rungs(header):
         for number, place in enumerate(there):
             if number == len(tiles):
-                tiles.append(_Tile(model, _header_of(header, place)))
+                own = None if visual is None else (visual, number)
+                tiles.append(_Tile(model, _header_of(header, place), visual=own))
             tile = tiles[number]
             position = tile.take_next(stream, position)
             if tile.ended:
@@ -184,9 +187,17 @@ def previews(
             return
 
 
-def cuts(model: Model, header: Header, stream: bytes, sizes: Iterable[int]) -> Iterator[NDArray]:
+def cuts(
+    model: Model,
+    header: Header,
+    stream: bytes,
+    sizes: Iterable[int],
+    *,
+    visual: int | None = None,
+) -> Iterator[NDArray]:
     """What prefixes of so many bytes show, smaller ones first, as `decode` returns it."""
-    return (decode(model, header, stream[: max(size, 0)]) for size in sorted(sizes))
+    how: dict[str, Any] = {"seed": visual, "visual": visual is not None}
+    return (decode(model, header, stream[: max(size, 0)], **how) for size in sorted(sizes))
 
 
 def ends(header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
@@ -222,12 +233,20 @@ class _Tile:
     """What a decoder knows of a tile.
 
     Args: the model; the header of the tile as a picture of its own; what draws where bits are
-    missing, if anything does.
+    missing, if anything does; else the seed of the texture that is shown at the ends of rungs.
     Attributes: `rung` is the last one that is done; `ended` says if the data ended in the next.
     """
 
-    def __init__(self, model: Model, header: Header, sampler: Sampler | None = None) -> None:
-        self._header, self._states = header, empty_states(header, model)
+    def __init__(
+        self,
+        model: Model,
+        header: Header,
+        sampler: Sampler | None = None,
+        *,
+        visual: tuple[int, int] | None = None,
+    ) -> None:
+        self._model, self._header, self._visual = model, header, visual
+        self._states = empty_states(header, model)
         self._relay = _Relay(sampler)
         self._walk = walk(model, self._states, self._relay, begin=self._relay.begin)
         self.rung, self.ended = self._states[0].pyramid.top, False
@@ -246,7 +265,7 @@ class _Tile:
                 return
         sampler, extra_bits = self._relay.sampler, self._header.depth - DEPTH
         while sampler is not None and self.rung > max(rung or 0, FINISH):
-            if sampler.enough(self.rung, extra_bits):
+            if sampler.drawn and not sampler.visible(self.rung, extra_bits):
                 return
             self._relay.coder = sampler
             self._advance()
@@ -279,8 +298,11 @@ class _Tile:
         levels = [level for state in self._states for level in state.significant]
         if not levels:
             return _grey(header, header.height, header.width)
-        show = known_planes if min(levels) >= COARSE else shown_planes
-        return show(header, self._states)
+        if min(levels) >= COARSE:
+            return known_planes(header, self._states)
+        if self._visual is None or self.ended:
+            return shown_planes(header, self._states)
+        return shown_planes(header, textured(self._model, header, self._states, self._visual))
 
     @property
     def known(self) -> NDArray:
