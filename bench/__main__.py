@@ -195,7 +195,7 @@ def progressive(
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for look.html.",
+    help="Folder for look.html and look.webp.",
 )
 def look(
     data: Path,

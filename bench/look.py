@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,16 @@ from bench.codecs import Named, Point, installed, save_image
 from bench.measure import finite
 from bench.metrics import METRICS, Metric
 from bench.pictures import Picture
+from bench.sheet import Cell, sheet
 from bench.work import Row, collect
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 BPP = (0.125, 0.25, 0.5, 1.0)
 """Rates, in bits per pixel."""
+
+SHEET_QUALITY = 88
+"""WebP's, of the pictures side by side."""
 
 SCORES = ("psnr", "ssimulacra2")
 """Metrics that stand beside the pictures."""
@@ -93,6 +98,8 @@ def run(
 ) -> Path:
     """Write out/look.html, a page that needs nothing else, and return its path.
 
+    Beside it out/look.webp has the middle of each picture at the lowest rate.
+
     Args:
         pictures: whose names differ.
         codecs: the first two are what the page compares first.
@@ -125,7 +132,27 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "look.html"
     diffcodec.write_atomically(path, page(content, f"{len(pictures)} pictures"))
+    still = save_image(_sheet(content), "WEBP", quality=SHEET_QUALITY)
+    diffcodec.write_atomically(path.with_suffix(".webp"), still)
     return path
+
+
+def _sheet(content: dict[str, Any]) -> Image.Image:
+    """Each picture at the lowest rate, by each codec, and the original."""
+    cells = []
+    for row, picture in enumerate(content["pictures"]):
+        for codec in content["codecs"]:
+            shot = picture["shots"][0][codec["name"]]
+            if shot["bytes"] is not None:
+                label = f"{shot['bytes']:,} bytes"
+                cells.append(Cell(codec["name"], row, label, _embedded(shot["src"])))
+        cells.append(Cell("original", row, picture["name"], _embedded(picture["src"])))
+    return sheet(cells)
+
+
+def _embedded(uri: str) -> Image.Image:
+    """The picture of a data URI."""
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
 
 
 def page(content: dict[str, Any], subject: str) -> bytes:

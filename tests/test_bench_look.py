@@ -124,6 +124,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_lowest_rate_is_also_side_by_side(folder: Path) -> None:
+    with Image.open(folder / "out" / "look.webp") as sheet:
+        assert sheet.format == "WEBP"
+        assert sheet.width > 3 * 48 and sheet.height > 2 * 32
+        assert len(sheet.convert("RGB").getcolors(1 << 24) or []) > 100  # not blank
+
+
 def test_the_page_has_everything_inside(folder: Path) -> None:
     text = (folder / "out" / "look.html").read_text(encoding="utf-8")
     assert not re.search(r"""(?:src|href)=["']?https?:|url\(|@import|{{""", text)
