@@ -1,11 +1,8 @@
 """The command line: `python -m bench COMMAND`, of which each measures something."""
 
-import functools
-import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -20,80 +17,29 @@ from bench import progressive as progressive_run
 from bench import rd as rd_run
 from bench import speed as speed_run
 from bench import train as train_run
-from bench.codecs import Named
 from bench.metrics import METRICS
+from bench.options import (
+    CODECS,
+    DATA,
+    FILE,
+    JOBS,
+    LIMIT,
+    ONLY,
+    SLOW,
+    cache,
+    chosen,
+    measurement,
+    numbers,
+)
 from bench.pictures import Picture, find
 from bench.results import Document
 from bench.sheet import sheet
-from diffcodec.training.recipes import RECIPES, Recipe
-
-M = TypeVar("M", int, float)
-N = TypeVar("N", bound="Named | Recipe")
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+from diffcodec.training.recipes import RECIPES
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Measure diffcodec and its peers on the same pictures, in the same run."""
-
-
-def measurement(command: Callable[..., Document]) -> Callable[..., Any]:
-    """Give a command the options that every measurement shares, and keep and print its document.
-
-    The command takes the pictures and the folder for results.
-    """
-
-    @functools.wraps(command)
-    def run(
-        data: Path,
-        only: Path | None,
-        limit: int | None,
-        tiles: int | None,
-        out: Path | None,
-        **options: Any,
-    ) -> None:
-        document = command(find(data, tiles, limit, only), out=out, **options)
-        if out is not None:
-            report.keep(document, out)
-        click.echo(report.tables(document))
-
-    folder = click.option(
-        "--out",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder for JSON, CSV and plots; a run that was interrupted goes on from there.",
-    )
-    tiles = click.option(
-        "--tiles",
-        type=click.IntRange(1),
-        metavar="SIDE",
-        help="Cut each picture, row by row, into squares of this side.",
-    )
-    return DATA(ONLY(tiles(LIMIT(folder(run)))))
-
-
-DATA = click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="A folder of pictures, or one picture.",
-)
-ONLY = click.option(
-    "--only", type=_FILE, help="A text file with the names of the pictures that are measured."
-)
-LIMIT = click.option(
-    "--limit", type=click.IntRange(1), help="Measure the first so many pictures only."
-)
-CODECS = click.option(
-    "--codec", "names", multiple=True, help="Measure this codec only (may be repeated)."
-)
-SLOW = click.option("--slow", is_flag=True, help="Measure peers at their slowest settings, too.")
-JOBS = click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=os.cpu_count() or 1,
-    help="Processes, each of one thread.  [the CPU's cores]",
-)
 
 
 @main.command()
@@ -119,7 +65,7 @@ def lossless(
 )
 @click.option(
     "--published",
-    type=_FILE,
+    type=FILE,
     multiple=True,
     help="A result file of CompressAI's for the same pictures, to state beside the measured.",
 )
@@ -263,7 +209,7 @@ def speed(
     show_default=True,
     help="Size of the channel-coded file, in bits/dim.",
 )
-@click.option("--model", type=_FILE, help="A model file in place of the default one.")
+@click.option("--model", type=FILE, help="A model file in place of the default one.")
 def likelihood(pictures: list[Picture], out: Path | None, **options: Any) -> Document:
     """The Gaussian process: bound, bits-back files and progressive files of sets of pictures."""
     return likelihood_run.run(pictures, **options)
@@ -292,7 +238,7 @@ def likelihood(pictures: list[Picture], out: Path | None, **options: Any) -> Doc
     show_default=True,
     help="Of Heun's method, by which the flow is followed; half as many are measured, too.",
 )
-@click.option("--model", type=_FILE, help="A model file in place of the default one.")
+@click.option("--model", type=FILE, help="A model file in place of the default one.")
 def density(pictures: list[Picture], out: Path | None, steps: str, **options: Any) -> Document:
     """The Gaussian model: its bound by the number of steps, and its likelihood by the flow."""
     return density_run.run(pictures, steps=numbers(steps, int), **options)
@@ -337,39 +283,13 @@ def compressai_env(folder: Path, index: str | None, yes: bool) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The folder with the results.",
 )
-@click.option("--readme", type=_FILE, help="Renew the tables in this Markdown file as well.")
+@click.option("--readme", type=FILE, help="Renew the tables in this Markdown file as well.")
 def write_report(out: Path, readme: Path | None) -> None:
     """Write OUT/report.md from the runs in OUT."""
     if readme is not None:
         click.echo(f"{report.refresh(readme, out)} tables renewed in {readme.name}")
     if any((out / f"{kind}.json").exists() for kind in report.TABLES):
         click.echo(report.write(out))
-
-
-def chosen(codecs: Sequence[N], names: Sequence[str], slow: bool = False) -> list[N]:
-    """Those that were named; if none was, all but the slow ones, or all with `slow`.
-
-    Raises BadParameter for an unknown name.
-    """
-    known = [codec.name for codec in codecs]
-    for name in names:
-        if name not in known:
-            raise click.BadParameter(f"{name} is none of {', '.join(known)}")
-    wanted = set(names) or set(known) - (set() if slow else catalogue.SLOW)
-    return [codec for codec in codecs if codec.name in wanted]
-
-
-def numbers(words: str, kind: Callable[[str], M]) -> list[M]:
-    """Those of a list with commas; raises BadParameter for anything else."""
-    try:
-        return [kind(word) for word in words.split(",") if word]
-    except ValueError as error:
-        raise click.BadParameter(f"{words} is not a list of numbers") from error
-
-
-def cache(out: Path | None) -> Path | None:
-    """Where results are kept while a run goes on."""
-    return None if out is None else out / "cache.jsonl"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from bench import (
     results,
     speed,
 )
-from bench.__main__ import chosen, main
+from bench.__main__ import main
 from bench.codecs import FileCodec, Point
 from bench.metrics import (
     Sample,
@@ -41,6 +41,7 @@ from bench.metrics import (
     psnr_y,
     ssimulacra2,
 )
+from bench.options import chosen
 from bench.pictures import find
 
 PEERS = [codec for codec in catalogue.lossless_codecs() if codec.name != ours.NAME]
