@@ -2,14 +2,14 @@
 
 Drawn as likely as they are, decisions add all the noise and all the texture that a picture may have
 had. Drawn more likely than that, with a temperature below 1, they add the texture that the eye
-expects and little else; chroma would only add blotches.
+expects and little else; chroma would only add blotches, and alpha holes.
 """
 
 from diffcodec.entropy import BitSampler, Coder
 from diffcodec.quantized.schedule import FINISH
 
-VISUAL_QUARTERS = (5, 12, 12)
-"""`BitSampler.quarters` of Y, Co and Cg for what looks best: temperatures of 0.8 and 1/3."""
+VISUAL_QUARTERS = (5, 12, 12, 12)
+"""`BitSampler.quarters` of Y, Co, Cg and alpha for what looks best: temperatures of 0.8 and 1/3."""
 
 VISIBLE_RUNG = 4
 """The rung, at 8 bits, below which nothing more is drawn for them: nobody would see it."""

@@ -20,6 +20,10 @@ from diffcodec.quantized.schedule import LOW, Phase, Step
 from diffcodec.quantized.state import State
 
 
+ALPHA = 3
+"""Stands for the colour of a second state, which is alpha."""
+
+
 class _Cut(Exception):
     """The coder's data ended inside a step."""
 
@@ -35,15 +39,15 @@ def walk(
 
     All are empty, or at the end of the same rung. States with `values` are encoded, others are
     decoded. The walk ends early where the coder's data do. `progress` gets the fraction of the
-    work that is done, `begin` the colour of the decisions that follow.
+    work that is done, `begin` the colour of the decisions that follow, or ALPHA.
     """
     pyramid = states[0].pyramid
     order = [step for step in pyramid.steps if step.rung < states[0].rungs[step.level]]
     work = list(accumulate(_work(pyramid, step) for step in order))
     for step, done in zip(order, work, strict=True):
         try:
-            for state in states:
-                _take(model, state, step, coder, begin)
+            for state, tell in zip(states, (begin, lambda _: begin(ALPHA)), strict=False):
+                _take(model, state, step, coder, tell)
         except _Cut:
             return
         progress(done / work[-1])
