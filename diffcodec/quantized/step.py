@@ -19,7 +19,6 @@ from diffcodec.quantized.pyramid import Pyramid, checkerboard
 from diffcodec.quantized.schedule import LOW, Phase, Step
 from diffcodec.quantized.state import State
 
-
 ALPHA = 3
 """Stands for the colour of a second state, which is alpha."""
 
