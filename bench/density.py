@@ -102,7 +102,7 @@ def summary(document: Document) -> str:
         for row in document["rows"]
     ]
     stated = [
-        [f"{name}: stated", f"{bits:.3g}" if kind == "bound" else f"{bits:.3f}, {kind}", "-"]
+        [f"{name}: stated", f"{bits:.2f}" if kind == "bound" else f"{bits:.3f}, {kind}", "-"]
         for name, kind, bits in document["published"]
     ]
     header = ["estimate", "bits/dim", "against the bound of infinitely many steps"]

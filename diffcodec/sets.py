@@ -21,7 +21,7 @@ from diffcodec.gaussian import bitsback, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.stream import Milestone, Show
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, check_pixels, ignore
-from diffcodec.streaming import Source, Stream
+from diffcodec.streaming import GROWTH, Source, Stream
 
 Method = Literal["bits-back", "channel"]
 
@@ -286,7 +286,8 @@ def _read_header(delivery: Source) -> tuple[SetHeader, int]:
         except FormatError:
             if delivery.ended:
                 raise
-            delivery.wait_for(len(delivery.data) + 1)
+            there = len(delivery.data)
+            delivery.wait_for(there + 1 + int(GROWTH * there))
 
 
 def _chain(header: SetHeader, model: Path | None, max_pixels: int | None) -> Chain:

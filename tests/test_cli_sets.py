@@ -116,6 +116,22 @@ def test_bits_back_gives_all_pictures_back(coded):
         assert pixels(f"set/000{number}.png") == pixels(name)
 
 
+def test_exact_samples_on_request():
+    arguments = ["encode", "--method", "channel", "--bpp", "2", "a.png", "-o", "set.dfc"]
+    done(*arguments, "--exact")
+    assert "channel, exact" in done("info", "set.dfc").stdout
+    exact = Path("set.dfc").read_bytes()
+    done(*arguments)
+    assert "exact" not in done("info", "set.dfc").stdout
+    assert Path("set.dfc").read_bytes() != exact
+    for method in ("single", "bits-back"):
+        refused(
+            run("encode", "--method", method, "--exact", "a.png", "-o", "set.dfc"),
+            f"--exact does not go with --method {method}",
+            code=2,
+        )
+
+
 def test_a_channel_set_has_at_most_the_bytes_of_its_limit():
     arguments = ["encode", "--method", "channel", "--bpp", "3", "*.png", "-o", "set.dfc"]
     (line,) = done(*arguments).stdout.splitlines()
