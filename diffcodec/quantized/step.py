@@ -131,7 +131,13 @@ def _refine(model: Model, state: State, step: Step, new: Tensor, coder: Coder) -
     if not bool(wanted.any()):
         return
     state.refine_low(level)
-    conditionals = Conditionals(model, state, step, wanted)
+    network = model.network
+    if state.fitted is not None:
+        numbers = [number for number, _ in state.phases()]
+        if not state.fitted.pass_row(model.process.ladder.index(step), numbers, coder):
+            raise _Cut
+        network = state.fitted.network
+    conditionals = Conditionals(model, network, state, step, wanted)
     context = Context(height, width)
     errors = state.corrections.begin(step, height, width)
     exists = pyramid.exists(level)[:3].flatten(1)
