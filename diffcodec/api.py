@@ -144,9 +144,9 @@ def encode(
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
-        fit: fit the model to the picture for about so many seconds, or "auto" for as long as usually
-            pays: a smaller file of a photograph without tiles, which decodes as fast. It goes
-            with no limit but `max_error`.
+        fit: fit the model to a photograph for about so many seconds, or "auto" for as long as
+            usually pays: a smaller file, which decodes as fast. It goes with no tiles, and with
+            no limit but `max_error`.
         saved: is called with the bytes that the fit has saved so far, by estimate.
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit, a byte

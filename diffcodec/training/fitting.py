@@ -25,6 +25,7 @@ from diffcodec.quantized.fitted import LIMIT, Fitted, Shifts, layers
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import DEPTH, FINISH, Step
 from diffcodec.quantized.state import State
+from diffcodec.quantized.step import walk
 from diffcodec.training.objective import Cells, level_bits, step_inputs
 
 RUNGS, LEVELS = (FINISH, FINISH + 1, FINISH + 2), (1, 2)
@@ -43,7 +44,7 @@ FEW = 0.3
 """Added to the mean magnitude of shifts where their cost is estimated: nothing is impossible."""
 
 Saved = Callable[[int], None]
-"""Is called with the bytes that have been saved so far, by estimate."""
+"""Is called with the bytes that have been saved so far, about."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def fit(
     rows = _rows(model, state)
     # A fine level teaches more, and takes more steps.
     weights = [sum(height * width for height, width in sizes) ** 0.5 for sizes in rows.values()]
-    total, done, shifts = 0.0, 0.0, {}
+    done, total = 0.0, 0
+    shifts: dict[Index, Mapping[str, NDArray[np.int32]]] = {}
     generator = torch.Generator().manual_seed(0)
     for row, weight in zip(rows, weights, strict=True):
         share = weight / sum(weights)
@@ -94,12 +96,13 @@ def fit(
             progress(done + share * fraction)
 
         budget = _Budget(share, seconds, partly)
-        fitted, bits = _fit_row(model, state, row, budget, generator)
+        more = {**shifts, row: _fit_row(model, state, row, budget, generator)}
         done += share
+        rungs = [rung for rung, level in _steps(state) if _row(model, state, rung, level) == row]
+        bits = _length(model, state, rungs, shifts) - _length(model, state, rungs, more)
         if bits > 0:
-            shifts[row] = fitted
-            total += bits
-            saved(int(total / 8))
+            shifts, total = more, total + bits
+            saved(total // 8)
     return shifts
 
 
@@ -117,9 +120,14 @@ def _rows(model: Model, state: State) -> dict[Index, list[tuple[int, int]]]:
     """Rows that are fitted, with the sizes of the levels that they serve."""
     rows: dict[Index, list[tuple[int, int]]] = {}
     for rung, level in _steps(state):
-        row = model.process.ladder.index(Step(rung, level, state.pyramid.depth - DEPTH))
+        row = _row(model, state, rung, level)
         rows.setdefault(row, []).append(state.pyramid.size(level))
     return rows
+
+
+def _row(model: Model, state: State, rung: int, level: int) -> Index:
+    """The row that serves a rung and level."""
+    return model.process.ladder.index(Step(rung, level, state.pyramid.depth - DEPTH))
 
 
 def _samples(model: Model, state: State, row: Index) -> list[Sample]:
@@ -129,7 +137,11 @@ def _samples(model: Model, state: State, row: Index) -> list[Sample]:
     values = {level: tensor.to(device) for level, tensor in state.values.items()}
     for rung, level in _steps(state):
         inputs = step_inputs(state.pyramid, values, rung, [level])
-        found += [Sample(*rest) for _, index, *rest in inputs if index == row]
+        found += [
+            Sample(features, before, after)
+            for _, index, features, before, after in inputs
+            if index == row
+        ]
     return found
 
 
@@ -156,16 +168,13 @@ class _Budget:
 
 def _fit_row(
     model: Model, state: State, row: Index, budget: _Budget, generator: torch.Generator
-) -> tuple[Mapping[str, NDArray[np.int32]], float]:
-    """The shifts of a row, and by how many bits they make the stream shorter, by estimate."""
+) -> Mapping[str, NDArray[np.int32]]:
+    """The shifts of a row."""
     samples = _samples(model, state, row)
     phases = [number for number, _ in state.phases()]
     net = _Network(model.network, row, phases)
     channels = slice(3 * state.colours)
     areas = torch.tensor([float(h * w) for h, w in (sample.size for sample in samples)])
-
-    def bits(sample: Sample) -> Tensor:
-        return level_bits(net, row, sample.features, sample.before, sample.after)[:, channels].sum()
 
     with torch.enable_grad():
         optimiser = torch.optim.Adam(net.parameters(), lr=RATE, betas=BETAS)
@@ -175,16 +184,12 @@ def _fit_row(
             sample = samples[int(torch.multinomial(areas, 1, generator=generator))]
             crop = sample.crop(*(_start(side, generator) for side in sample.size))
             h, w = crop.size
-            loss = bits(crop) * (float(areas.sum()) / (h * w)) + net.rate()
+            coded = level_bits(net, row, crop.features, crop.before, crop.after)[:, channels].sum()
+            loss = coded * (float(areas.sum()) / (h * w)) + net.rate()
             optimiser.zero_grad()
             (loss / float(areas.sum())).backward()
             optimiser.step()
-    with torch.no_grad():
-        fitted = net.shifts()
-        after = _whole(bits, samples)
-        net.forget()
-        before = _whole(bits, samples)
-    return fitted, before - after - _cost(model.network, row, fitted, phases)
+    return net.shifts()
 
 
 def _start(side: int, generator: torch.Generator) -> int:
@@ -192,23 +197,14 @@ def _start(side: int, generator: torch.Generator) -> int:
     return 2 * int(torch.randint(max(side - CROP, 0) // 2 + 1, (1,), generator=generator))
 
 
-def _whole(bits: Callable[[Sample], Tensor], samples: list[Sample]) -> float:
-    """The bits of all crops of samples."""
-    total = 0.0
-    for sample in samples:
-        h, w = sample.size
-        for top in range(0, h, CROP):
-            for left in range(0, w, CROP):
-                total += float(bits(sample.crop(top, left)))
-    return total
-
-
-def _cost(
-    network: ExactExperts, row: Index, shifts: Mapping[str, NDArray[np.int32]], phases: list[int]
-) -> int:
-    """The bits that tell a row's shifts."""
-    encoder = RangeEncoder()
-    Fitted(network, {row: shifts}).pass_row(row, phases, encoder)
+def _length(model: Model, state: State, rungs: list[int], shifts: Shifts) -> int:
+    """The bits of some rungs that follow each other, in a stream with these shifts."""
+    encoder, coded = RangeEncoder(), state.clone()
+    coded.advance(max(rungs) + 1)
+    coded.fitted = Fitted(model.network, shifts)
+    for rung in walk(model, [coded], encoder):
+        if rung == min(rungs):
+            break
     return encoder.bits_used
 
 
@@ -216,11 +212,11 @@ class _Round(torch.autograd.Function):
     """Rounds; the gradient passes as it is."""
 
     @staticmethod
-    def forward(_: object, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(_: object, x: Tensor) -> Tensor:
         return x.round().clamp(-LIMIT, LIMIT)
 
     @staticmethod
-    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: object, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -272,13 +268,8 @@ class _Network(nn.Module):
 
     def shifts(self) -> dict[str, NDArray[np.int32]]:
         """The shifts of each layer."""
-        whole = [_Round.apply(shift).cpu().numpy().astype(np.int32) for shift in self._shifts]
+        whole = [_Round.apply(own).detach().cpu().numpy().astype(np.int32) for own in self._shifts]
         return dict(zip(self._names, whole, strict=True))
-
-    def forget(self) -> None:
-        """Make all shifts zero."""
-        for shift in self._shifts:
-            shift.zero_()
 
     def _blocks(self, name: str, x: Tensor) -> Tensor:
         number = 0
