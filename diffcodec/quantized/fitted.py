@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diffcodec.entropy import Coder
 from diffcodec.exact.layers import ExactConv, Index
-from diffcodec.exact.networks import ExactExperts, expert_of
+from diffcodec.exact.networks import ExactExperts, ExactStepNetwork, expert_of
 
 LIMIT = 16
 """Largest magnitude of a shift."""
@@ -37,6 +37,7 @@ def layers(network: ExactExperts, row: Index, phases: Sequence[int]) -> dict[str
     """
     number, _ = expert_of(network.starts, row)
     expert = network.experts[number]
+    assert isinstance(expert, ExactStepNetwork)
     names = ["up", "merge"]
     names += [f"fine.{i}.{part}" for i in range(len(expert.fine)) for part in ("first", "second")]
     names += [f"heads.{n}.{part}" for n in phases for part in ("trunk", "phase", "hidden", "out")]
