@@ -1,7 +1,8 @@
 """The public API: whole pictures and files, and nothing of how they are coded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from diffcodec.absorbing import model as drawing_models
 from diffcodec.absorbing import stream as absorbing
 from diffcodec.choice import DRAWING, PHOTO
 from diffcodec.container import ABSORBING, QUANTISED, STORED, Boxes, File, Header
-from diffcodec.errors import ImageError
+from diffcodec.errors import FormatError, ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, Region, check_pixels, ignore, part
@@ -117,6 +118,8 @@ def encode(
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
+    fit: float | str | None = None,
+    saved: Callable[[int], None] = ignore,
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
@@ -143,16 +146,24 @@ def encode(
         progress: is called with the fraction of the work that is done.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
+        fit: fit the model to a photograph for about so many seconds, or "auto" for as long as
+            usually pays: a smaller file, which decodes as fast. It goes with no tiles, and with
+            no limit but `max_error`.
+        saved: is called with the bytes that the fit has saved so far, by estimate.
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit, a byte
-    limit that the header alone exceeds, impossible tiles or an impossible error, ModelError for an
-    unusable model file.
+    limit that the header alone exceeds, impossible tiles, a fit with tiles or an impossible error,
+    ModelError for an unusable model file.
     """
     mode, planes = to_planes(image)
     height, width = planes.shape[1:]
     cut = Cut(bpp, max_bytes, psnr)
     if max_error is not None and not cut.whole:
         raise ValueError("max_error goes with no other limit")
+    if fit is not None and not (fit == "auto" or (isinstance(fit, int | float) and fit > 0)):
+        raise ValueError(f"fit is a number of seconds or 'auto', not {fit!r}")
+    if fit is not None and not cut.whole:
+        raise ValueError("fit goes with no limit")
     boxes = {} if isinstance(image, np.ndarray) else metadata(image)
     if strip:
         boxes = orientation.stripped(boxes)
@@ -181,7 +192,8 @@ def encode(
         raise ValueError(f"process is one of {', '.join(PROCESSES)}, not {process!r}")
     if process == "auto" and model is not None:
         process = DRAWING if files.process(model) == "absorbing" else PHOTO
-    coded = _coded(header, planes, cut, boxes, process, tile, model, progress)
+    fitter = None if fit is None else _fitter(fit, saved)
+    coded = _coded(header, planes, cut, boxes, process, tile, model, progress, fitter)
     progress(1.0)
     return container.write(
         *(coded or (replace(header, codec=STORED), stored.encode(planes))), boxes
@@ -411,6 +423,14 @@ def psnr(image: Picture, original: Picture) -> float:
     return quality.psnr(planes, other)
 
 
+def _fitter(fit: float | str, saved: Callable[[int], None]) -> quantised.Fitter:
+    """What fits a model to a picture; who does not ask for it does not load what trains."""
+    from diffcodec.training import fitting
+
+    seconds = None if isinstance(fit, str) else fit
+    return partial(fitting.fit, seconds=seconds, saved=saved)
+
+
 def _coded(
     header: Header,
     planes: NDArray,
@@ -420,16 +440,25 @@ def _coded(
     tile: int | None,
     model: Path | None,
     progress: Progress,
+    fit: quantised.Fitter | None,
 ) -> tuple[Header, bytes] | None:
     """Header and stream of a picture; None if its samples as they are take no more room."""
 
     own = model if process == DRAWING and model is not None else drawing_models.default()
 
-    def photo(header: Header, planes: NDArray, progress: Progress) -> tuple[Header, bytes] | None:
+    def photo(
+        header: Header, planes: NDArray, progress: Progress, fit: quantised.Fitter | None = fit
+    ) -> tuple[Header, bytes] | None:
         weights = models.load(model or models.default(header.height, header.width))
         header = replace(header, tile=tiled.side(header, tile))
-        codec = tiled if header.tile else quantised
-        return codec.encode(weights, header, planes, cut, boxes, progress)
+        if not header.tile:
+            return quantised.encode(weights, header, planes, cut, boxes, progress, fit)
+        if fit is not None:
+            raise FormatError(
+                "A model can be fitted to pictures without tiles only (of at most "
+                f"{container.UNTILED:,} pixels)."
+            )
+        return tiled.encode(weights, header, planes, cut, boxes, progress)
 
     def drawing(
         header: Header, planes: NDArray, most: int, progress: Progress
@@ -456,7 +485,7 @@ def _coded(
         for patch in choice.patches(planes):
             small = replace(header, height=patch.shape[1], width=patch.shape[2])
             for one, coded in (
-                (PHOTO, photo(small, patch, ignore)),
+                (PHOTO, photo(small, patch, ignore, None)),
                 (DRAWING, drawing(small, patch, patch.nbytes, ignore)),
             ):
                 sizes[one] += patch.nbytes if coded is None else len(coded[1])

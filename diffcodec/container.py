@@ -53,14 +53,11 @@ ICC, EXIF, XMP, TEXT, RESOLUTION, PALETTE, IPTC, COLOUR = KINDS = range(8)
 Boxes = Mapping[int, bytes]
 """Contents by kind."""
 
-RESERVED = {
-    0: "weights that were fitted to its picture",
-    2: "a chroma transform for each level",
-}
+RESERVED = {2: "a chroma transform for each level"}
 """What later versions may do, by bit of the features."""
 
-TILES, STEPS = 1, 3
-"""The features that are known, by bit."""
+FITTED, TILES, STEPS = 0, 1, 3
+"""The features that are known, by bit; a number belongs to all but the first."""
 
 MAX_PIXELS = 1 << 27
 """Largest picture that a header may claim; 134 megapixels."""
@@ -108,6 +105,7 @@ class Header:
         tile: longest side of the tiles that the stream has, each by itself; 0: it has none.
         step: how many neighbouring values of a colour's samples count as one in the stream, an odd
             number; 1: each is its own.
+        fitted: whether the stream tells biases that were fitted to the picture.
     """
 
     codec: int
@@ -124,6 +122,7 @@ class Header:
     colours: int = 0
     tile: int = 0
     step: int = 1
+    fitted: bool = False
 
     @property
     def pixels(self) -> int:
@@ -166,7 +165,11 @@ def write_header(header: Header) -> bytes:
     numbers = [header.width, header.height, header.stream_bytes]
     if header.colours:
         numbers.insert(2, header.colours)
-    features = {TILES: header.tile, STEPS: header.step if header.step > 1 else 0}
+    features = {
+        FITTED: int(header.fitted),
+        TILES: header.tile,
+        STEPS: header.step if header.step > 1 else 0,
+    }
     return _start(header.codec, flags, header.checksum, header.model, features) + write_numbers(
         numbers
     )
@@ -294,7 +297,10 @@ def read_header(data: bytes) -> tuple[Header, int]:
         colours=colours,
         tile=features.get(TILES, 0),
         step=features.get(STEPS, 1),
+        fitted=FITTED in features,
     )
+    if header.fitted and (codec != QUANTISED or TILES in features):
+        raise _unknown("has fitted weights in tiles or another codec")
     if TILES in features and codec != QUANTISED:
         raise _unknown("has tiles of another codec")
     if TILES in features:
@@ -477,7 +483,8 @@ def _start(
     """What all headers begin with; features that are 0 are not there."""
     there = {bit: number for bit, number in sorted(features.items()) if number}
     flags |= _FEATURES * bool(there)
-    numbers = [sum(1 << bit for bit in there), *there.values()] if there else []
+    told = [number for bit, number in there.items() if bit != FITTED]
+    numbers = [sum(1 << bit for bit in there), *told] if there else []
     start = MAGIC + bytes([VERSION << 4 | codec, flags]) + write_numbers(numbers)
     return start + checksum.to_bytes(4, "big") + model
 
@@ -494,9 +501,11 @@ def _read_start(data: bytes) -> tuple[int, dict[int, int], int, bytes, int]:
             bits, position = read_number(data, position)
             for bit in range(bits.bit_length()):
                 if bits >> bit & 1:
-                    if bit not in (TILES, STEPS):
+                    if bit not in (FITTED, TILES, STEPS):
                         raise _unknown(f"uses {RESERVED.get(bit, f'feature {bit}')}")
-                    features[bit], position = read_number(data, position)
+                    features[bit] = 1
+                    if bit != FITTED:
+                        features[bit], position = read_number(data, position)
         except IndexError as error:
             raise FormatError("The file ends inside its header.") from error
     middle = position + 4

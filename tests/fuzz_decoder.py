@@ -59,6 +59,9 @@ DECISIONS_PER_PIXEL, DECISIONS = 150, 1000
 """A decoder reads at most so many bits of a pixel, 28 planes of 4 samples, and of a tile, on which
 levels are significant."""
 
+FITTED_DECISIONS = 66 * 25_000
+"""Rows of the networks, and bits that shift the biases of one: 1,350 by up to 17 bits."""
+
 SET_DECISIONS_PER_PIXEL = 4000
 """The same of a set, whose pictures are padded: 3 samples of 129 latents by some 7 decisions."""
 
@@ -150,7 +153,9 @@ def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
             step=draw(st.sampled_from([1, 3, 9, 255])),
         )
         tile = draw(st.sampled_from([0, SMALLEST_TILE, 7, 64]))
-        header = replace(header, tile=tile if header.codec == container.QUANTISED else 0)
+        quantised_picture = header.codec == container.QUANTISED
+        fitted = quantised_picture and not tile and draw(st.booleans())
+        header = replace(header, tile=tile if quantised_picture else 0, fitted=fitted)
     stream = draw(damaged(stream) | st.binary(max_size=80))
     header = replace(header, stream_bytes=len(stream))
     if header.width * header.height <= MAX_PIXELS and draw(st.booleans()):
@@ -262,10 +267,11 @@ def check(data: bytes) -> None:
     with suppress(DiffcodecError):
         if diffcodec.is_set(data):
             check_set(data)
-    declared, tiles = 0, 1
+    declared, tiles, fitted = 0, 1, 0
     with suppress(DiffcodecError), mock.patch.object(container, "SMALLEST_TILE", SMALLEST_TILE):
         header, _ = container.read_header(data)
         declared = header.width * header.height
+        fitted = FITTED_DECISIONS * header.fitted
         tiles = len(tiled.places(header)) if header.tile and declared <= MAX_PIXELS else 1
     acts = {
         "decode": lambda: diffcodec.decode(data).size,
@@ -281,7 +287,7 @@ def check(data: bytes) -> None:
             act()
         if declared > MAX_PIXELS:
             assert read[0] == 0, f"{name} worked on a picture beyond the limit"
-        limit = DECISIONS_PER_PIXEL * declared + DECISIONS * tiles
+        limit = DECISIONS_PER_PIXEL * declared + DECISIONS * tiles + fitted
         assert read[0] <= limit, f"{name} read {read[0]} bits"
     with limits():
         assert shown(Slow(data)) == shown(data)

@@ -10,6 +10,7 @@ from test_cli import refused, run
 from tiny import pixels
 
 import diffcodec
+from diffcodec.training import fitting
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,23 @@ def test_near_lossless_files_keep_their_bound(decode, picture, tiny_path, tmp_pa
     refused(run("encode", "a.png", "-o", coded, "--max-error", "0"), "0", code=2)
     result = run("encode", "a.png", "-o", coded, "--max-error", "1", "--bpp", "1")
     refused(result, "at most one of", "--max-error", code=2)
+
+
+def test_a_model_is_fitted(files, monkeypatch, tiny_path, tmp_path):
+    monkeypatch.chdir(files)
+    coded = str(tmp_path / "a.dfc")
+    options = ("--process", "photo", "--model", str(tiny_path))
+    asked = []
+    monkeypatch.setattr(fitting, "fit", lambda *_, seconds, saved: asked.append(seconds) or {})
+    for fit in ("auto", "2.5"):
+        assert run("encode", "a.png", "-o", coded, "--fit", fit, *options).exit_code == 0
+    assert asked == [None, 2.5]
+    for wrong in ("0", "-1", "nan", "long"):
+        refused(run("encode", "a.png", "-o", coded, "--fit", wrong), "number of seconds", code=2)
+    result = run("encode", "a.png", "-o", coded, "--fit", "5", "--bpp", "1")
+    refused(result, "--bpp does not go with --fit", code=2)
+    result = run("encode", "a.png", "-o", coded, "--fit", "5", "--tile", "64", *options)
+    refused(result, "without tiles only")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from diffcodec import container
 from diffcodec.cli import main
 from diffcodec.cli import training as command_line
 from diffcodec.exact import files
+from diffcodec.training import fitting
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,6 +58,7 @@ def folder(tmp_path, monkeypatch):
     stub.train = lambda data, checkpoint, recipe, **_: checkpoint.mkdir(exist_ok=True)
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
+    stub.fitting = fitting
     stub.drawings = types.ModuleType("diffcodec.training.drawings")
     stub.drawings.learn = lambda data, out, **_: shutil.copy(files.DRAWING, out)
     monkeypatch.setitem(sys.modules, "diffcodec.training", stub)

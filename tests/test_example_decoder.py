@@ -11,13 +11,15 @@ import tiny
 import torch
 from make_golden import CASES, FOLDER
 from PIL import Image
+from test_fitted import shifts_of, write
 
 import diffcodec
 from diffcodec import container, stored
 from diffcodec.exact import files
 from diffcodec.pictures.images import to_planes
 from diffcodec.pictures.reading import read_image
-from diffcodec.quantized import coding, colour, stream, tiled
+from diffcodec.quantized import coding, colour, model, stream, tiled
+from diffcodec.quantized.fitted import LIMIT
 from diffcodec.quantized.preview import plain
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -165,6 +167,18 @@ def test_tiles(decoder, cells, rounded, monkeypatch):
     assert same(decoder.decode(lossy, rounded), cells(lossy, rounded))
 
 
+@pytest.mark.parametrize("name", ["rounded", "unrounded"])
+@pytest.mark.parametrize("most", [2, LIMIT])
+def test_fitted_biases(decoder, cells, name, most, request):
+    path = request.getfixturevalue(name)
+    weights, planes = model.load(path), tiny.pixels(18, 21).numpy()
+    shifts = shifts_of(weights, most=most, rows=[(0, 0), (1, 0), (2, 1), (4, 5)])
+    data = write(weights, planes, shifts)
+    assert same(decoder.decode(data, path), np.moveaxis(planes, 0, -1))
+    for prefix in cuts(data, 0.1, 0.3, 0.5, 0.8):
+        assert same(decoder.decode(prefix, path), cells(prefix, path))
+
+
 def test_steps(decoder, rounded):
     pixels = tiny.pixels(9, 20).permute(1, 2, 0).numpy()[..., :2]
     data = diffcodec.encode(pixels, model=rounded, process="photo", max_error=4)
@@ -195,7 +209,7 @@ def test_stored_samples_and_their_prefixes(decoder, kind):
 
 def test_what_it_cannot_decode_is_refused(decoder, rounded):
     data = golden("rgb")
-    featured = data[:3] + bytes([data[3] | 128, 1]) + data[4:]
+    featured = data[:3] + bytes([data[3] | 128, 4]) + data[4:]
     changed = data[:-4] + bytes(4)
     other_sum = data[:4] + bytes(4) + data[8:]
     for wrong in (b"", b"P6", data[:9], featured, golden("drawing"), changed, other_sum):

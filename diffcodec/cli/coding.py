@@ -11,6 +11,7 @@ from diffcodec.cli.common import (
     PATH,
     STANDARD,
     Rectangle,
+    Seconds,
     Size,
     at_most_one,
     complain,
@@ -71,6 +72,11 @@ from diffcodec.errors import ImageError
     "[512 beyond four million pixels]",
 )
 @click.option(
+    "--fit",
+    type=Seconds(),
+    help="Fit the model to the photograph for so many seconds: a smaller file, decoded as fast.",
+)
+@click.option(
     "--strip",
     is_flag=True,
     help="Leave out metadata, but for colours (ICC profile...) and which way is up.",
@@ -88,6 +94,7 @@ def encode(
     psnr: float | None,
     max_error: int | None,
     tile: int | None,
+    fit: float | str | None,
     strip: bool,
     recursive: bool,
     jobs: int,
@@ -116,6 +123,7 @@ def encode(
             psnr=psnr,
             max_error=max_error,
             tile=tile,
+            fit=fit,
             strip=strip,
             jobs=jobs > 1,
             scheduler=scheduler,
@@ -127,7 +135,9 @@ def encode(
     options: dict[str, Any] = at_most_one(
         bpp=bpp, max_bytes=max_bytes, psnr=psnr, max_error=max_error
     )
-    options |= {"process": process, "tile": tile, "strip": strip, **computing}
+    if fit is not None:
+        none_with("--fit", bpp=bpp, max_bytes=max_bytes, psnr=psnr)
+    options |= {"process": process, "tile": tile, "strip": strip, "fit": fit, **computing}
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch
@@ -152,7 +162,7 @@ def encode_one(source: str, output: str, options: dict[str, Any], *, keep_time: 
     image = diffcodec.read_image(file, complain)
     kind, image = getattr(image, "format", None), diffcodec.lean(image)
     with progress_bar(source) as progress:
-        data = diffcodec.encode(image, **options, progress=progress)
+        data = diffcodec.encode(image, **options, progress=progress, saved=progress.saved)
     write_data(data, output)
     if keep_time:
         Task(Path(source), Path(output)).keep_time()

@@ -90,6 +90,26 @@ class Rectangle(click.ParamType):
         return tuple(map(int, parts))
 
 
+class Seconds(click.ParamType):
+    """A number of seconds, or `auto`."""
+
+    name = "SECONDS|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        """Return the number or "auto"."""
+        if value == "auto":
+            return "auto"
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r} is not a number of seconds, nor auto", param, ctx)
+        return seconds
+
+
 def positive(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
     """Refuse zero, negative numbers, infinity and NaN."""
     if value is not None and not 0 < value < math.inf:
@@ -123,8 +143,22 @@ def files_only(option: str, *names: str) -> None:
         raise click.UsageError(f"{option} is for files, not for standard input or output")
 
 
+class Bar:
+    """A bar of the work on `title`; it is called with the fraction that is done."""
+
+    def __init__(self, bar: Any, title: str) -> None:
+        self._bar, self._title = bar, title
+
+    def __call__(self, fraction: float) -> None:
+        self._bar.update(fraction - self._bar.n)
+
+    def saved(self, count: int) -> None:
+        """Show how many bytes a fit has saved so far."""
+        self._bar.set_description_str(f"{self._title} (saved {count:,} bytes)")
+
+
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
+def progress_bar(title: str) -> Iterator[Bar]:
     """A bar on standard error if that is a terminal; yields what takes the fraction done."""
     from tqdm import tqdm
 
@@ -136,7 +170,7 @@ def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
         disable=None,
         bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}<{remaining}",
     ) as bar:
-        yield lambda fraction: bar.update(fraction - bar.n)
+        yield Bar(bar, title)
 
 
 def open_input(source: str) -> contextlib.AbstractContextManager[BinaryIO]:

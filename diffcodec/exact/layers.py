@@ -93,6 +93,34 @@ class ExactConv(nn.Module):
             y *= self.multiplier[index]
         return y.round_().clamp_(self.low, self.high)
 
+    @property
+    def kernels(self) -> Tensor:
+        """The weights as a convolution has them, float32 [outputs, inputs, k, k]."""
+        if not self.rows:
+            return self.weight.float()
+        outputs, side = len(self.weight), 2 * self.padding + 1
+        return self.weight.float().view(outputs, side, side, -1).permute(0, 3, 1, 2)
+
+    def shift(self, index: Index, shifts: Tensor) -> None:
+        """Move the biases of one step, in place, by integers [outputs] times their units.
+
+        What is moved stays within a power of two that keeps all sums in their range, so any shifts
+        will do; it is rounded as biases are.
+        """
+        weight, bias = self.weight.flatten(1).double(), self.bias[index].double()
+        room = ACCUMULATOR_LIMIT - 1 - weight.abs().sum(1) * _LARGEST
+        most = torch.exp2(room.frexp().exponent.double() - 1).floor()
+        moved = (bias + shifts * self.shift_units(index)).maximum(-most).minimum(most)
+        self.bias[index] = torch.where(shifts == 0, bias, moved).to(self.bias.dtype)
+
+    def shift_units(self, index: Index) -> Tensor:
+        """What 1 is worth in shifts of the biases of one step, float64 [outputs].
+
+        The power of two that moves an output by 2 or more, but less than 4; at least 1.
+        """
+        exponents = self.multiplier[index].flatten().double().abs().frexp().exponent
+        return torch.exp2(2 - exponents.double()).clamp(min=1)
+
     def _sums(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The accumulators, rounded as activations are."""
         x, operands = x.to(self.dtype), backends.operands(x.device, self.dtype)

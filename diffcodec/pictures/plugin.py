@@ -18,7 +18,7 @@ from diffcodec.pictures.metadata import COMMENT, of_image, to_info
 
 FORMAT = "DFC"
 OPTIONS = (
-    *("bpp", "max_bytes", "psnr", "max_error", "process", "tile", "strip"),
+    *("bpp", "max_bytes", "psnr", "max_error", "process", "tile", "strip", "fit"),
     *("model", "threads", "device"),
 )
 """Those of `save` that `diffcodec.encode` takes."""

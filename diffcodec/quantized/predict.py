@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.exact import backends
+from diffcodec.exact.networks import ExactExperts
 from diffcodec.quantized.features import step_features
 from diffcodec.quantized.model import Model, scale_index
 from diffcodec.quantized.schedule import CHANNELS, PHASES, Step
@@ -57,12 +58,14 @@ class Context:
 class Conditionals:
     """The conditionals of one step of one picture, phase by phase.
 
-    Args: the model; the state before the step; the step; at which positions there are conditionals,
-    bool [h, w].
+    Args: the model; its network, or one that was fitted to the picture; the state before the step;
+    the step; at which positions there are conditionals, bool [h, w].
     """
 
-    def __init__(self, model: Model, state: State, step: Step, wanted: Tensor) -> None:
-        self._network, self._device = model.network, backends.device()
+    def __init__(
+        self, model: Model, network: ExactExperts, state: State, step: Step, wanted: Tensor
+    ) -> None:
+        self._network, self._device = network, backends.device()
         self._index = model.process.ladder.index(step)
         self._trunk = self._trunk_of(state, step, wanted)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffcodec.quantized import cells
 from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.fitted import Fitted
 from diffcodec.quantized.pyramid import Pyramid
 from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Phase
 
@@ -21,7 +22,7 @@ class State:
     `rungs` is the last rung that each level has completed; `significant` the levels with a
     significant coefficient. `values` are the exact coefficients, which the encoder knows; `low`
     is the low band that level `low_level` of a rung works on; `corrections` are those that the
-    chain has learnt so far.
+    chain has learnt so far; `fitted` is the network as the stream changes it, if it does.
     """
 
     pyramid: Pyramid
@@ -34,6 +35,7 @@ class State:
     low_level: int = LOW
     values: dict[int, Tensor] | None = None
     significant: set[int] = field(default_factory=set)
+    fitted: Fitted | None = None
 
     @classmethod
     def empty(cls, pyramid: Pyramid, colours: int, corrections: Corrections) -> "State":
@@ -70,6 +72,7 @@ class State:
             planes=dict(self.planes),
             rungs=dict(self.rungs),
             significant=copy.copy(self.significant),
+            fitted=copy.copy(self.fitted),
         )
 
     def advance(self, rung: int) -> None:

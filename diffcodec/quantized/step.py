@@ -19,8 +19,8 @@ from diffcodec.quantized.pyramid import Pyramid, checkerboard
 from diffcodec.quantized.schedule import LOW, Phase, Step
 from diffcodec.quantized.state import State
 
-ALPHA = 3
-"""Stands for the colour of a second state, which is alpha."""
+ALPHA, FIT = 3, 4
+"""Stand for the colour of a second state, which is alpha, and where biases are coded, not colours."""
 
 
 class _Cut(Exception):
@@ -38,7 +38,7 @@ def walk(
 
     All are empty, or at the end of the same rung. States with `values` are encoded, others are
     decoded. The walk ends early where the coder's data do. `progress` gets the fraction of the
-    work that is done, `begin` the colour of the decisions that follow, or ALPHA.
+    work that is done, `begin` the colour of the decisions that follow, ALPHA or FIT.
     """
     pyramid = states[0].pyramid
     order = [step for step in pyramid.steps if step.rung < states[0].rungs[step.level]]
@@ -151,7 +151,14 @@ def _refine(
     if not bool(wanted.any()):
         return
     state.refine_low(level)
-    conditionals = Conditionals(model, state, step, wanted)
+    network = model.network
+    if state.fitted is not None:
+        numbers = [number for number, _ in state.phases()]
+        begin(FIT)
+        if not state.fitted.pass_row(model.process.ladder.index(step), numbers, coder):
+            raise _Cut
+        network = state.fitted.network
+    conditionals = Conditionals(model, network, state, step, wanted)
     context = Context(height, width)
     errors = state.corrections.begin(step, height, width)
     exists = pyramid.exists(level)[:3].flatten(1)

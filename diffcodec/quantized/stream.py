@@ -3,7 +3,7 @@
 A picture is coded as one state of its colours and, with alpha, one more that is grey.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from diffcodec.quality import psnr
 from diffcodec.quantized import colour
 from diffcodec.quantized import model as models
 from diffcodec.quantized.corrections import Corrections
+from diffcodec.quantized.fitted import Fitted, Shifts
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
 from diffcodec.quantized.sampling import Sampler
@@ -28,6 +29,9 @@ from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.streaming import Stream, StreamDecoder
 from diffcodec.transforms import GREENS, exchanged
+
+Fitter = Callable[[Model, State, Progress], Shifts]
+"""Fits biases to the picture of an encoder's state."""
 
 PRECISION = 100
 """A stream that reaches a PSNR may be longer than the shortest by one part in so many."""
@@ -40,11 +44,12 @@ def encode(
     cut: Cut,
     boxes: Boxes,
     progress: Progress = ignore,
+    fit: Fitter | None = None,
 ) -> tuple[Header, bytes] | None:
     """Encode a picture.
 
     Of the smallest pictures the mirror image is tried as well, and the shorter stream taken. Of
-    others a few patches decide on the colour transform.
+    others a few patches decide on the colour transform. Fitted biases are taken if they pay.
 
     Args:
         model: the model.
@@ -53,6 +58,7 @@ def encode(
         cut: where the file ends; of a PSNR, about the shortest stream that reaches it.
         boxes: what else goes into the file.
         progress: is called with the fraction of the work that is done.
+        fit: what fits biases to the picture; None to leave them as they are.
 
     Returns: header and stream; None if the samples themselves take no more room. Raises
     FormatError if header and boxes exceed the limit.
@@ -60,11 +66,19 @@ def encode(
     samples = torch.from_numpy(planes.astype(np.int32))
     headers = _candidates(model, replace(header, model=model.id), planes)
     room, most, stored = rooms(headers[0], planes, cut, boxes)
+    shares = len(headers) + (0 if fit is None else 2)
     written = [
-        _encode(model, one, samples, planes, most, cut.psnr, part(progress, number, len(headers)))
+        _encode(model, one, samples, planes, most, cut.psnr, part(progress, number, shares))
         for number, one in enumerate(headers)
     ]
     best = min(written, key=lambda one: (not one.whole, len(one.stream), one.stream))
+    if fit is not None and best.whole:
+        state = image_states(best.header, model, samples)[0]
+        shifts = fit(model, state, part(progress, shares - 2, shares))
+        other, rest = replace(best.header, fitted=True), part(progress, shares - 1, shares)
+        fitted = _encode(model, other, samples, planes, most, cut.psnr, rest, shifts)
+        if fitted.whole and len(fitted.stream) + 1 < len(best.stream):
+            best = fitted
     if stored and not (best.whole and len(best.stream) <= most):
         return None
     size = min(len(best.stream), room)
@@ -258,9 +272,10 @@ def _encode(
     most: int,
     quality: float | None,
     progress: Progress,
+    shifts: Shifts | None = None,
 ) -> _Written:
     """Encode int32 [C, H, W], the same as `planes`, up to where a limit is left behind."""
-    encoder, states = RangeEncoder(), image_states(header, model, samples)
+    encoder, states = RangeEncoder(), image_states(header, model, samples, shifts)
     finest = states[0].pyramid.finest
     marks = [_mark(encoder, states)]
     for rung in walk(model, states, encoder, progress):
@@ -301,13 +316,25 @@ def _states(model: Model, mode: str, height: int, width: int, depth: int) -> lis
     ]
 
 
-def image_states(header: Header, model: Model, samples: Tensor) -> list[State]:
-    """The states of an encoder of int32 [C, H, W] at its start."""
+def image_states(
+    header: Header, model: Model, samples: Tensor, shifts: Shifts | None = None
+) -> list[State]:
+    """The states of an encoder of int32 [C, H, W] at its start; shifts are for a fitted stream."""
     pyramid = model.process.pyramid(header.height, header.width, header.depth)
-    return [
+    states = [
         State.of_image(pyramid, colours, Corrections(model.table, model.prior))
         for colours in turned(samples, header).split(_parts(header.mode))
     ]
+    return _fitted(states, header, model, shifts or {})
+
+
+def _fitted(
+    states: list[State], header: Header, model: Model, shifts: Shifts | None
+) -> list[State]:
+    """The states of a stream: that of the colours has fitted biases if the header says so."""
+    if header.fitted:
+        states[0].fitted = Fitted(model.network, shifts)
+    return states
 
 
 def empty_states(header: Header, model: Model) -> list[State]:
@@ -317,7 +344,8 @@ def empty_states(header: Header, model: Model) -> list[State]:
             f"The file uses colour transform {header.colours} of {header.mode} pictures, "
             "which this version of diffcodec does not know."
         )
-    return _states(model, header.mode, header.height, header.width, header.depth)
+    states = _states(model, header.mode, header.height, header.width, header.depth)
+    return _fitted(states, header, model, None)
 
 
 def _decoder(header: Header, stream: bytes, *, track: bool = False) -> RangeDecoder:

@@ -5,8 +5,10 @@ code length, which is the negative ELBO of the quantised process (design, sectio
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,8 +18,21 @@ from diffcodec.exact.layers import Index
 from diffcodec.quantized import cells
 from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.pyramid import Process, Pyramid, checkerboard
-from diffcodec.quantized.schedule import LOW, PHASES, Step
+from diffcodec.quantized.schedule import DEPTH, LOW, PHASES, Step
 from diffcodec.training.networks import Experts
+
+Cells = tuple[Tensor, Tensor]
+"""Floors and planes of a level."""
+
+
+class Conditionals(Protocol):
+    """What gives conditionals: `Experts`, or a network like it. Methods as there."""
+
+    def trunk(self, features: Tensor, index: Index) -> Tensor:
+        """Activations of the trunk."""
+
+    def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
+        """Means and log2 scales."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +74,23 @@ def step_bits(
     Args: the network; exact coefficients of pictures, and their pyramid; the rung; the levels.
     Returns: for each of those levels float32 [N, 9, h, w].
     """
-    device = values[1].device
+    result = {}
+    for level, index, features, before, after in step_inputs(pyramid, values, rung, levels):
+        bits = level_bits(net, index, features, before, after)
+        result[level] = bits * _exists(pyramid, level, bits.device)
+    return result
+
+
+def step_inputs(
+    pyramid: Pyramid, values: dict[int, Tensor], rung: int, levels: list[int]
+) -> Iterator[tuple[int, Index, Tensor, Cells, Cells]]:
+    """What the network gets of a rung: at each of some levels that the rung refines.
+
+    Yields the level, the rows in the network's tables, features, and the cells before and after.
+    """
+    device = values[LOW].device
     before = rung + 1
     low = values[LOW].new_zeros((len(values[LOW]), 3, *pyramid.size(LOW)))
-    result = {}
     for level in pyramid.coarse_to_fine:
         refined, new = pyramid.cells_at(values[level], rung, level)
         if level in levels and pyramid.refines(rung, level):  # what is exact would train nothing
@@ -74,14 +102,13 @@ def step_bits(
                 floors,
                 old,
                 None if finer is None else pyramid.cells_at(values[finer], before, finer),
+                pyramid.depth - DEPTH,
             )
-            index = pyramid.process.ladder.index(Step(rung, level))
-            bits = _level_bits(net, index, features, (floors, old), (refined, new))
-            result[level] = bits * _exists(pyramid, level, device)
+            index = pyramid.process.ladder.index(Step(rung, level, pyramid.depth - DEPTH))
+            yield level, index, features, (floors, old), (refined, new)
         if level == min(levels):
             break
         low = pyramid.finer_low(low, level, cells.reconstruct(refined, new))
-    return result
 
 
 @lru_cache(256)
@@ -94,14 +121,10 @@ def _even(height: int, width: int, device: torch.device) -> Tensor:
     return (checkerboard(height, width) == 0).to(device)
 
 
-def _level_bits(
-    net: Experts,
-    index: Index,
-    features: Tensor,
-    before: tuple[Tensor, Tensor],
-    after: tuple[Tensor, Tensor],
+def level_bits(
+    net: Conditionals, index: Index, features: Tensor, before: Cells, after: Cells
 ) -> Tensor:
-    """Bits of one level; `before` and `after` are its floors and planes."""
+    """Bits of one level, float32 [N, 9, h, w], from its features and its cells."""
     moves = phase_features(*before, *after)
     trunk = net.trunk(features, index)
     even = _even(*moves.shape[-2:], moves.device)

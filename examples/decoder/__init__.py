@@ -11,6 +11,7 @@ to be read, one subject to a module:
     model       the model file: configuration, ladder, tables
     pyramid     sizes of the bands; from coefficients back to pixels
     walk        the order of the stream: rungs, levels, significance, phases
+    fitted      biases of the networks that were fitted to the picture
     network     the integer networks, and what they see
     phase       from cells to smaller cells
     adaptation  what a picture's own errors change in means and in odds
@@ -76,7 +77,8 @@ def _picture(
 ) -> np.ndarray:
     """The planes of a picture or a tile, whose rungs are read from one decoder each."""
     size = file.height, file.width, file.depth
-    states = [State(model, *size, colours=3 if file.mode.startswith("RGB") else 1)]
+    colours = 3 if file.mode.startswith("RGB") else 1
+    states = [State(model, *size, colours=colours, is_fitted=file.fitted)]
     if file.mode.endswith("A"):
         states.append(State(model, *size, colours=1))
     walk(states, decoders, progress)

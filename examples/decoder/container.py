@@ -5,7 +5,7 @@ from dataclasses import dataclass
 QUANTISED, STORED = 0, 4
 """The codecs that this decoder knows."""
 
-_TILES, _STEPS = 1 << 1, 1 << 3
+_FITTED, _TILES, _STEPS = 1, 1 << 1, 1 << 3
 
 _MODES = ("L", "LA", "RGB", "RGBA")
 
@@ -28,6 +28,7 @@ class File:
         whole: whether that is all of it.
         tile: the longest side of a tile; 0: there are none.
         step: how many values of a colour's sample count as one.
+        fitted: whether the stream has biases that were fitted to the picture.
     """
 
     codec: int
@@ -44,6 +45,7 @@ class File:
     whole: bool
     tile: int = 0
     step: int = 1
+    fitted: bool = False
 
 
 def read(data: bytes) -> File:
@@ -62,7 +64,7 @@ def _read(data: bytes) -> File:
         raise ValueError(f"This decoder does not know codec {codec}.")
     mode, depth = _MODES[flags & 3], 16 if flags & 8 else 8
     features, start = leb128(data, 4) if flags & 128 else (0, 4)
-    if features & ~(_TILES | _STEPS):
+    if features & ~(_FITTED | _TILES | _STEPS):
         raise ValueError("The file uses features that this decoder does not know.")
     tile, start = leb128(data, start) if features & _TILES else (0, start)
     step, start = leb128(data, start) if features & _STEPS else (1, start)
@@ -75,6 +77,8 @@ def _read(data: bytes) -> File:
         raise ValueError("The file has no pixels, or too many.")
     if features & _TILES and not (codec == QUANTISED and 64 <= tile <= 2048):
         raise ValueError("The file has impossible tiles.")
+    if features & _FITTED and (features & _TILES or codec != QUANTISED):
+        raise ValueError("Only pictures of codec 0 without tiles have fitted biases.")
     if features & _STEPS and not (step % 2 and 3 <= step < 1 << depth):
         raise ValueError("The file has impossible steps.")
     if codec == STORED and flags & (16 | 32):
@@ -96,6 +100,7 @@ def _read(data: bytes) -> File:
         whole=len(data) >= position + length,
         tile=tile,
         step=step,
+        fitted=bool(features & _FITTED),
     )
 
 

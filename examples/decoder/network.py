@@ -63,6 +63,7 @@ class Network:
     """The network of a model that serves one rung and one level.
 
     Args: the model; the row of the tables that serves the rung; the level.
+    Attributes: `shifts` of the biases of its layers, by name.
     """
 
     def __init__(self, model: Model, row: int, level: int) -> None:
@@ -73,6 +74,21 @@ class Network:
         self._tensors, self._prefix = model.tensors, f"experts.{number}."
         self._index, self._expert = (row, level - 1), model.experts[number]
         self._known, self._short = model.known, model.significand == 8
+        self.shifts: dict[str, np.ndarray] = {}
+
+    def fitted_layers(self, colours: int) -> list[str]:
+        """The layers whose biases can be shifted, in the order of the stream."""
+        names = ["up", "merge"]
+        for block in range(self._expert["full_blocks"]):
+            names += [f"fine.{block}.first", f"fine.{block}.second"]
+        for phase in range(2 * colours):
+            parts = ["trunk", *(["phase"] if self._known[phase] else []), "hidden", "out"]
+            names += [f"heads.{phase}.{part}" for part in parts]
+        return names
+
+    def outputs(self, name: str) -> int:
+        """How many a layer has."""
+        return len(self._tensors[f"{self._prefix}{name}.weight"])
 
     def trunk(self, features: np.ndarray) -> np.ndarray:
         """Features [33, h, w] to activations [width, h, w]."""
@@ -139,11 +155,15 @@ class Network:
 
         What goes in is rounded as the kind asks; what comes out is, of the trunk.
         """
-        name = self._prefix + name
+        shifts, name = self.shifts.get(name), self._prefix + name
         weight = self._tensors[f"{name}.weight"].astype(np.float32)
         bias = self._tensors[f"{name}.bias"][self._index].astype(np.float32)
         factor = self._tensors[f"{name}.multiplier"][self._index]
-        sums = self._rounded(bias[:, None], kind)
+        bias = self._rounded(bias, kind)
+        if shifts is not None:
+            used = self._rounded(factor, kind) if kind == TRUNK else factor
+            bias = self._rounded(_shifted_bias(weight, bias, used, shifts), kind)
+        sums = bias[:, None]
         for place, neighbour in enumerate(near):
             row, column = divmod(place, weight.shape[3])
             sums = sums + weight[:, :, row, column] @ neighbour
@@ -159,6 +179,17 @@ class Network:
             return x
         bits = np.ascontiguousarray(x).view(np.uint32)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+def _shifted_bias(
+    weight: np.ndarray, bias: np.ndarray, factor: np.ndarray, shifts: np.ndarray
+) -> np.ndarray:
+    """Biases with their shifts, in units that move an output by 2 to 4, within the sums' range."""
+    unit = np.maximum(2.0 ** (2 - np.frexp(np.abs(factor))[1]), 1)
+    room = (1 << 24) - 1 - 512 * np.abs(weight).sum((1, 2, 3), np.float64)
+    most = np.floor(2.0 ** (np.frexp(room)[1] - 1))
+    moved = (bias + shifts * unit).clip(-most, most)
+    return np.where(shifts == 0, bias, moved).astype(np.float32)
 
 
 def _shifted(

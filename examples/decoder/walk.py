@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from . import phase
+from . import fitted, phase
 from .adaptation import SIGNIFICANCE, Adaptation
 from .coder import RangeDecoder
 from .model import FINISH, LOW, Model
@@ -43,10 +43,20 @@ def walk(
 class State:
     """What is known of a picture: of its colours, or of its alpha.
 
-    Args: the model; the size; bits of a sample; 3 colours, or 1 for grey and alpha.
+    Args: the model; the size; bits of a sample; 3 colours, or 1 for grey and alpha; whether the
+    stream has fitted biases for it.
     """
 
-    def __init__(self, model: Model, height: int, width: int, depth: int, *, colours: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        height: int,
+        width: int,
+        depth: int,
+        *,
+        colours: int,
+        is_fitted: bool = False,
+    ) -> None:
         self.pyramid = Pyramid(height, width, depth, model.interpolated)
         self._model, self._colours, self._adaptation = model, colours, Adaptation(model)
         order, levels = self.pyramid.order, self.pyramid.levels
@@ -54,6 +64,7 @@ class State:
         top = _TOP_RUNG + depth - 8
         self._planes = {n: model.planes(top, n, levels) for n in order}
         self._significant: set[int] = set()
+        self._shifts: dict[tuple[int, int], fitted.Shifts] | None = {} if is_fitted else None
         self._low = np.zeros((3, *self.pyramid.size(LOW)), np.int64)
 
     def picture(self) -> np.ndarray:
@@ -98,6 +109,13 @@ class State:
         exists = self.pyramid.exists(level)
         row_of_tables = self._model.row(self._rung_at_8_bits(rung), level)
         network = Network(self._model, row_of_tables, level)
+        if self._shifts is not None:
+            if (row_of_tables, level) not in self._shifts:
+                shifts = fitted.read(decoder, network, self._colours)
+                if decoder.ended:
+                    raise _EndError
+                self._shifts[row_of_tables, level] = shifts
+            network.shifts = self._shifts[row_of_tables, level]
         trunk = network.trunk(self._features(rung, level))
         corrects = self._rung_at_8_bits(rung) <= _CORRECTED
         if corrects:
