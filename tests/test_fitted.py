@@ -17,8 +17,9 @@ from diffcodec.exact import files
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT, exactly
 from diffcodec.quantized import model as models
 from diffcodec.quantized.fitted import LIMIT, Fitted, layers
+from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.step import walk
-from diffcodec.quantized.stream import image_states
+from diffcodec.quantized.stream import empty_states, image_states
 from diffcodec.training import fitting
 
 ROW, PHASES = (0, 0), range(6)
@@ -149,6 +150,18 @@ def test_a_stream_may_end_in_any_bit_of_the_shifts(tiny_model):
         assert not read.pass_row(ROW, PHASES, RangeDecoder(data[:size], complete=False))
         assert read == Fitted(tiny_model.network, None)
     assert read.pass_row(ROW, PHASES, RangeDecoder(data, complete=False))
+
+
+@pytest.mark.parametrize("visual", [False, True])
+def test_shifts_that_are_missing_are_not_drawn(tiny_model, fitted, visual):
+    header = container.read(fitted).header
+    states = empty_states(header, tiny_model)
+    sampler = Sampler(3, visual=visual)
+    for _ in walk(tiny_model, states, sampler, begin=sampler.begin):
+        pass
+    assert sampler.drawn
+    assert states[0].fitted.told
+    assert states[0].fitted.network is tiny_model.network
 
 
 def test_damage_is_a_picture_or_an_error(tiny_path, fitted):

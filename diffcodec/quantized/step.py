@@ -20,7 +20,7 @@ from diffcodec.quantized.schedule import LOW, Phase, Step
 from diffcodec.quantized.state import State
 
 ALPHA, FIT = 3, 4
-"""Stand for the colour of a second state, which is alpha, and where biases are coded, not colours."""
+"""Stand for the colour of a second state, alpha, and where biases are coded, not colours."""
 
 
 class _Cut(Exception):
