@@ -10,7 +10,7 @@ from bench.codecs import Codec, FileCodec, Progressive, Setting
 from bench.jpeg2000 import RATES, Jpeg2000, Jpeg2000Embedded
 from bench.jpegxl import Cjxl, PluginJpegXL, ProgressiveJpegXL
 from bench.learned import ZOO, CompressAI, TrainedHyperprior
-from bench.ours import WAYS, Diffcodec, DiffcodecPrefixes, DiffcodecShown
+from bench.ours import NAME, WAYS, Diffcodec, DiffcodecPrefixes, DiffcodecShown
 from bench.peers import (
     Heic,
     ImagecodecsCodec,
@@ -21,6 +21,7 @@ from bench.peers import (
 
 SLOW = frozenset(
     {
+        f"{NAME} fitted",
         "JPEG XL e10",
         "JPEG XL e9 g3 E3 I100",
         "AVIF s1 tune psnr",
@@ -58,6 +59,7 @@ def lossless_codecs() -> list[FileCodec]:
     """Codecs that make one lossless file."""
     return [
         Diffcodec(),
+        Diffcodec(f"{NAME} fitted", fit="auto"),
         PillowCodec("PNG", format="PNG", feature="zlib", options={"optimize": True}),
         # Method 6 is smaller on photographs, the default on tiny pictures. Quality 100 on top
         # gains under 1 % on Kodak, for twenty times the time.

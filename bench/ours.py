@@ -52,15 +52,16 @@ def _version(model: Path | None = None) -> str:
 
 @dataclass(frozen=True)
 class Diffcodec(FileCodec):
-    """The lossless file."""
+    """The lossless file; `fit` is as `diffcodec.encode` takes it."""
 
     name: str = NAME
+    fit: str | None = None
 
     def version(self) -> str:
         return _version()
 
     def encode(self, image: Image.Image, setting: Setting = "lossless") -> bytes:
-        return diffcodec.encode(image)
+        return diffcodec.encode(image, fit=self.fit)
 
     def decode(self, data: bytes) -> Image.Image:
         return diffcodec.decode(data)
