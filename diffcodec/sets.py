@@ -41,6 +41,8 @@ class CodedSet:
         initial_bits: of the stack's reserve that bits-back coding has borrowed, beyond what the
             first pictures' own files lend it; 0 for `channel`.
         milestones: of reverse channel coding; none for `bits-back`.
+        seeds: how many of the first pictures lend bits-back coding its first bits, and
+        seed_bits: what of `net_bits` is theirs.
     """
 
     data: bytes
@@ -48,6 +50,8 @@ class CodedSet:
     net_bits: int
     initial_bits: int
     milestones: list[Milestone]
+    seeds: int = 0
+    seed_bits: int = 0
 
     @property
     def gross(self) -> float:
@@ -169,6 +173,8 @@ def encode_set(
         coded.net_bits,
         coded.initial_bits,
         coded.milestones,
+        header.seeds,
+        coded.seed_bits,
     )
 
 

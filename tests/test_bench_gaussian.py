@@ -48,7 +48,9 @@ class Fake:
         start = write_set_header(header)
         if method == "bits-back":
             self.chain = images
-            return diffcodec.CodedSet(start.ljust(60), samples, 3.5 * samples, 120, [])
+            seeds = len(images) - 2
+            bits = 168 * 2 + 480 * seeds
+            return diffcodec.CodedSet(start.ljust(60), samples, bits, 120, [], seeds, 480 * seeds)
         self.asked.append((len(images), options))
         stops = [diffcodec.Milestone(n, 8 * n, 8 * n - 48) for n in self.milestones]
         return diffcodec.CodedSet(start.ljust(self.milestones[-1] - 1), samples, 0, 0, stops)
@@ -106,8 +108,8 @@ def test_the_tables_have_the_right_figures(
     assert cells(text, "infinitely many steps")[1:] == diffusion
     assert cells(text, "64 steps")[4] == "2.8000 ± 0.0280"
     # 96 samples: 3.5 bits/dim against 2.8; 60 bytes, of whose 480 bits 120 are borrowed.
-    assert cells(text, "2 pictures")[1:7] == [
-        *("3.5000", "2.8000", "+25.00 %", "5.0000", "120", "25.00 %")
+    assert cells(text, "2 pictures")[1:9] == [
+        *("0", "3.5000", "3.5000", "2.8000", "+25.00 %", "5.0000", "120", "25.00 %")
     ]
     assert cells(text, "12") == ["12", "2.0000", "1.0000", "2.000", "20.00"]
     assert cells(text, "24") == ["24", "4.0000", "3.0000", "1.333", "10.00"]
@@ -131,6 +133,16 @@ def test_the_tables_have_the_right_figures(
     pytest.importorskip("matplotlib")
     assert (out / "likelihood.svg").exists()
     assert (out / "likelihood.png").exists()
+
+
+def test_seeds_do_not_count_against_the_bound(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = stub(monkeypatch, Fake())
+    found = cells(bench(data, "--chain", 3).stdout, "3 pictures")
+    # Of 144 samples 48 have 10 bits each, the others 3.5.
+    assert found[1:6] == ["1", "5.6667", "3.5000", "2.8000", "+25.00 %"]
+    assert fake.asked[2][0] == 2
+    outcome = bench(data, "--chain", 1)
+    assert "the chain needs two more" in outcome.output
 
 
 def test_a_planted_fault_fails_the_run(

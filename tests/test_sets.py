@@ -79,6 +79,9 @@ def test_a_picture_larger_than_a_tile_comes_back(monkeypatch):
 def test_the_first_pictures_lend_the_others_their_bits(bits_back):
     seeds = container.read_set(bits_back.data)[0].seeds
     assert 0 < seeds < len(PICTURES)
+    assert bits_back.seeds == seeds
+    files = sum(len(diffcodec.encode(image)) for image in PICTURES[:seeds])
+    assert 8 * files <= bits_back.seed_bits < 8 * files + 64
     assert bits_back.initial_bits < 0.1 * bits_back.net_bits
 
 

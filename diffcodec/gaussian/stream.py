@@ -43,6 +43,7 @@ class Coded:
     net_bits: int
     initial_bits: int
     milestones: list[Milestone]
+    seed_bits: int = 0
 
 
 def encode_bits_back(
@@ -58,7 +59,7 @@ def encode_bits_back(
     pictures are too large for the stack's reserve.
     """
     stack = Stack(seed)
-    start = Stack().bits
+    start, seeded = Stack().bits, stack.bits
     left = pictures[header.seeds :]
     parts = [tile for pixels in left for tile in tiles.cut(pixels, chain.side)]
     for number, tile in enumerate(parts, 1):
@@ -67,7 +68,8 @@ def encode_bits_back(
     stream, untouched = stack.to_bytes()
     header = replace(header, untouched=untouched, stream_bytes=len(stream))
     header = replace(header, checksum=_checksum(pictures))
-    return Coded(header, stream, stack.bits - start, 32 * (RESERVE_WORDS - untouched), [])
+    initial = 32 * (RESERVE_WORDS - untouched)
+    return Coded(header, stream, stack.bits - start, initial, [], seeded - start)
 
 
 def decode_bits_back(
