@@ -563,7 +563,8 @@ def test_rd_leaves_out_pictures_that_do_not_reach_a_level() -> None:
 def test_an_unknown_codec_is_told_the_known_ones(data: Path) -> None:
     outcome = bench("lossless", "--data", data, "--codec", "nothing")
     assert outcome.exit_code == 2
-    assert "nothing is none of diffcodec, diffcodec fitted, PNG" in outcome.output.replace("\n", " ")
+    told = outcome.output.replace("\n", " ")
+    assert "nothing is none of diffcodec, diffcodec fitted, PNG" in told
 
 
 def test_slow_peers_wait_until_they_are_asked_for() -> None:
