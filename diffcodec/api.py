@@ -113,13 +113,13 @@ def encode(
     max_error: int | None = None,
     process: str = "auto",
     tile: int | None = None,
+    fit: float | str | None = None,
     strip: bool = False,
     model: Path | None = None,
     progress: Progress = ignore,
+    saved: Callable[[int], None] = ignore,
     threads: int | None = None,
     device: str = "auto",
-    fit: float | str | None = None,
-    saved: Callable[[int], None] = ignore,
 ) -> bytes:
     """Encode a picture, bit for bit lossless unless one of the limits is given.
 
@@ -141,15 +141,15 @@ def encode(
         tile: the longest side of the tiles of a photograph, from 64 to 2048, whose regions can be
             decoded alone then; 0 for none; None for tiles of 512 if it has more than four million
             pixels, which needs them.
-        model: a model file in place of the default one for pictures of that kind and size; it says
-            by which process.
-        progress: is called with the fraction of the work that is done.
-        threads: on which it computes; None for as many as PyTorch is set to use.
-        device: where the network computes, "auto", "cpu" or "cuda".
         fit: fit the model to a photograph for about so many seconds, or "auto" for as long as
             usually pays: a smaller file, which decodes as fast. It goes with no tiles, and with
             no limit but `max_error`.
-        saved: is called with the bytes that the fit has saved so far, by estimate.
+        model: a model file in place of the default one for pictures of that kind and size; it says
+            by which process.
+        progress: is called with the fraction of the work that is done.
+        saved: is called with the bytes that the fit has saved so far, about.
+        threads: on which it computes; None for as many as PyTorch is set to use.
+        device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit, a byte
     limit that the header alone exceeds, impossible tiles, a fit with tiles or an impossible error,

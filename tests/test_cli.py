@@ -70,9 +70,11 @@ class ToyCodec:
         max_error=None,
         process="auto",
         tile=None,
+        fit=None,
         strip=False,
         model=None,
         progress=None,
+        saved=None,
         threads=None,
         device="auto",
     ):

@@ -718,8 +718,10 @@ def test_nothing_that_decodes_knows_of_training():
     ]
     assert len(others) > 40
     for path in others:
-        known = re.search(r"(from|import) diffcodec\.training", path.read_text())
-        assert known is None, path
+        known = re.findall(r"^.*(?:from|import) diffcodec\.training.*$", path.read_text(), re.M)
+        # An encoder that is asked to fit a model loads what trains then.
+        asked = ["    from diffcodec.training import fitting"] if path.name == "api.py" else []
+        assert known == asked, path
 
 
 def test_the_card_names_every_folder_with_its_licence(tmp_path):
