@@ -142,7 +142,7 @@ def encode(
             decoded alone then; 0 for none; None for tiles of 512 if it has more than four million
             pixels, which needs them.
         fit: fit the model to a photograph for about so many seconds, or "auto" for as long as
-            usually pays: a smaller file, which decodes as fast. It goes with no tiles, and with
+            usually pays: a smaller file, decoded about as fast. It goes with no tiles, and with
             no limit but `max_error`.
         model: a model file in place of the default one for pictures of that kind and size; it says
             by which process.

@@ -74,7 +74,7 @@ from diffcodec.errors import ImageError
 @click.option(
     "--fit",
     type=Seconds(),
-    help="Fit the model to the photograph for so many seconds: a smaller file, decoded as fast.",
+    help="Fit the model to the photograph for so many seconds: smaller, decoded about as fast.",
 )
 @click.option(
     "--strip",
