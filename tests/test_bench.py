@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -558,6 +559,11 @@ def test_rd_leaves_out_pictures_that_do_not_reach_a_level() -> None:
     ]
     text = rd.equal_psnr({"rows": rows})
     assert text.splitlines()[2].split(" | ")[1:] == ["+0.0 % (1)"] * 7 + ["+0.0 %", "- |"]
+
+
+def test_processes_that_are_timed_load_no_more_than_their_codec() -> None:
+    code = "import sys, bench.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_an_unknown_codec_is_told_the_known_ones(data: Path) -> None:
