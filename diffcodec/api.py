@@ -29,9 +29,9 @@ from diffcodec.pictures.images import (
     to_planes,
 )
 from diffcodec.pictures.metadata import sizes
+from diffcodec.quantized import colour, tiled
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
-from diffcodec.quantized import tiled
 from diffcodec.streaming import Source, Stream
 
 SHOWN = ("mean", "visual", "sample")
@@ -78,7 +78,9 @@ class Rung:
 class Info:
     """What a file says of itself.
 
-    `process` is "photo", "drawing" or "stored", `depth` the bits per sample, `model` the id of the
+    `process` is "photo", "drawing" or "stored", `space` the name of that whose integers are coded
+    ("RGB", "JPEG's YCbCr"...; of grey "L"), `fitted` whether the model is fitted to the picture,
+    `depth` the bits per sample, `model` the id of the
     weights in hexadecimal (empty if the samples are stored as they are), `checksum` the CRC-32 of
     the samples that are coded; `max_error` how far a sample of the picture can be from the original
     (None if the file was cut, 0 if it is lossless), `tile` the longest side of its tiles (0: it has
@@ -91,6 +93,8 @@ class Info:
     mode: str
     depth: int
     process: str
+    space: str
+    fitted: bool
     model: str
     checksum: int
     lossless: bool
@@ -114,6 +118,7 @@ def encode(
     process: str = "auto",
     tile: int | None = None,
     fit: float | str | None = None,
+    rgb: bool = False,
     strip: bool = False,
     model: Path | None = None,
     progress: Progress = ignore,
@@ -148,6 +153,9 @@ def encode(
             by which process.
         progress: is called with the fraction of the work that is done.
         saved: is called with the bytes that the fit has saved so far, about.
+        rgb: code a photograph as RGB even if all its colours are such that JPEG's, WebP's or Photo
+            CD's conversion makes, so that integers of that space would tell it in fewer bytes.
+            With a limit it always is: prefixes are better for it.
         threads: on which it computes; None for as many as PyTorch is set to use.
         device: where the network computes, "auto", "cpu" or "cuda".
 
@@ -193,7 +201,8 @@ def encode(
     if process == "auto" and model is not None:
         process = DRAWING if files.process(model) == "absorbing" else PHOTO
     fitter = None if fit is None else _fitter(fit, saved)
-    coded = _coded(header, planes, cut, boxes, process, tile, model, progress, fitter)
+    rgb = rgb or not cut.whole
+    coded = _coded(header, planes, cut, boxes, process, tile, model, progress, fitter, rgb=rgb)
     progress(1.0)
     return container.write(
         *(coded or (replace(header, codec=STORED), stored.encode(planes))), boxes
@@ -366,6 +375,8 @@ def info(
         mode=header.mode,
         depth=header.depth,
         process=_NAMES[header.codec],
+        space=_space(header),
+        fitted=header.fitted,
         model=header.model.hex(),
         checksum=header.checksum,
         lossless=header.lossless and header.step == 1,
@@ -441,6 +452,8 @@ def _coded(
     model: Path | None,
     progress: Progress,
     fit: quantised.Fitter | None,
+    *,
+    rgb: bool,
 ) -> tuple[Header, bytes] | None:
     """Header and stream of a picture; None if its samples as they are take no more room."""
 
@@ -452,13 +465,13 @@ def _coded(
         weights = models.load(model or models.default(header.height, header.width))
         header = replace(header, tile=tiled.side(header, tile))
         if not header.tile:
-            return quantised.encode(weights, header, planes, cut, boxes, progress, fit)
+            return quantised.encode(weights, header, planes, cut, boxes, progress, fit, rgb=rgb)
         if fit is not None:
             raise FormatError(
                 "A model can be fitted to pictures without tiles only (of at most "
                 f"{container.UNTILED:,} pixels)."
             )
-        return tiled.encode(weights, header, planes, cut, boxes, progress)
+        return tiled.encode(weights, header, planes, cut, boxes, progress, rgb=rgb)
 
     def drawing(
         header: Header, planes: NDArray, most: int, progress: Progress
@@ -564,6 +577,11 @@ def _visual(header: Header, show: str, seed: int) -> dict[str, int | None]:
 def _check_shown(show: str, ways: Sequence[str]) -> None:
     if show not in ways:
         raise ValueError(f"show is one of {', '.join(ways)}, not {show!r}")
+
+
+def _space(header: Header) -> str:
+    space = colour.space(header)
+    return header.mode.removesuffix("A") if space is None else space.name
 
 
 def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:

@@ -71,6 +71,7 @@ class ToyCodec:
         process="auto",
         tile=None,
         fit=None,
+        rgb=False,
         strip=False,
         model=None,
         progress=None,

@@ -77,6 +77,11 @@ from diffcodec.errors import ImageError
     help="Fit the model to the photograph for so many seconds: smaller, decoded about as fast.",
 )
 @click.option(
+    "--rgb",
+    is_flag=True,
+    help="Code RGB also of what was converted from JPEG's, WebP's or Photo CD's colours.",
+)
+@click.option(
     "--strip",
     is_flag=True,
     help="Leave out metadata, but for colours (ICC profile...) and which way is up.",
@@ -95,6 +100,7 @@ def encode(
     max_error: int | None,
     tile: int | None,
     fit: float | str | None,
+    rgb: bool,
     strip: bool,
     recursive: bool,
     jobs: int,
@@ -124,6 +130,7 @@ def encode(
             max_error=max_error,
             tile=tile,
             fit=fit,
+            rgb=rgb,
             strip=strip,
             jobs=jobs > 1,
             scheduler=scheduler,
@@ -137,7 +144,8 @@ def encode(
     )
     if fit is not None:
         none_with("--fit", bpp=bpp, max_bytes=max_bytes, psnr=psnr)
-    options |= {"process": process, "tile": tile, "strip": strip, "fit": fit, **computing}
+    options |= {"process": process, "tile": tile, "fit": fit, "rgb": rgb, "strip": strip}
+    options |= computing
     if Many.are(inputs):
         import diffcodec
         from diffcodec.cli import batch

@@ -67,7 +67,8 @@ def print_table(found: "diffcodec.Info", quality: dict[int, float] | None) -> No
     fields = {
         "picture": f"{found.width}x{found.height} {found.mode}" + ", 16 bits" * (found.depth == 16),
         "process": found.process,
-        "model": found.model,
+        "colours": found.space,
+        "model": found.model + ", fitted to the picture" * found.fitted,
         "checksum": f"{found.checksum:08x}",
         "coding": coding(found),
     }

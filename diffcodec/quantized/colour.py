@@ -1,24 +1,37 @@
-"""Which colour transform suits a picture: measured on a few patches of it.
+"""The colour transforms of streams, and which of them suits a picture.
+
+    0        YCoCg-R
+    1, 2     red or blue in green's place, and green in theirs, and YCoCg-R
+    3, 4     what the picture was converted from is coded: JPEG's YCbCr; 4: bottom up
+    5, 6     the same of WebP's YUV
+    7, 8     the same of Photo CD's YCC
 
 YCoCg-R takes luma mostly from green, and the networks know the noise and the edges of pictures in
-which green resembles it most. In a few pictures of strong colours red or blue does.
+which green resembles it most. In a few pictures of strong colours red or blue does: that is
+measured on a few patches. What was converted from another space is always coded there. Where chroma
+was interpolated from every second row and column, the picture is turned so that these are the
+first, the third and so on.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.container import Header
 from diffcodec.entropy import RangeEncoder
+from diffcodec.errors import FormatError
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
-from diffcodec.transforms import GREENS, exchanged
+from diffcodec.transforms import GREENS, exchanged, spaces
+from diffcodec.transforms.spaces import SPACES, Space
 
 PATCHES, PATCH = 4, 32
 """Patches each way, and their side in pixels."""
@@ -29,6 +42,50 @@ START = 5
 LONGEST = 0.99
 """How long the last rungs may be at most under another transform than the first, against those
 under the first: the networks know it less, and its prefixes are not measured."""
+
+
+def space(header: Header) -> Space | None:
+    """The space whose integers the stream of a picture has, if it is not RGB."""
+    number = header.colours - len(GREENS)
+    return SPACES[number // 2] if number >= 0 else None
+
+
+def check(header: Header) -> None:
+    """Raise FormatError for a transform that is not known, or not of pictures of this kind."""
+    known = len(GREENS) + 2 * len(SPACES) if header.mode.startswith("RGB") else 1
+    if header.colours >= (known if header.depth == DEPTH else len(GREENS)):
+        raise FormatError(
+            f"The file uses colour transform {header.colours} of {header.mode} pictures, "
+            "which this version of diffcodec does not know."
+        )
+
+
+def turned(planes: Tensor, header: Header) -> Tensor:
+    """Planes [C, H, W] of the picture as those of its stream, and the other way round."""
+    if header.mirrored:
+        planes = planes.flip(-1)
+    if header.colours < len(GREENS):
+        return exchanged(planes, header.colours)
+    return planes.flip(-2) if (header.colours - len(GREENS)) % 2 else planes
+
+
+def prepare(model: Model, header: Header, planes: NDArray, *, rgb: bool) -> tuple[Header, NDArray]:
+    """The header of a picture uint8 or uint16 [C, H, W] with its transform, and planes for that.
+
+    With `rgb`, no other space is looked for.
+    """
+    if not header.mode.startswith("RGB"):
+        return header, planes
+    found = None if rgb or header.depth != DEPTH else spaces.find(planes[:3])
+    if found is None:
+        return replace(header, colours=select(model, planes, header.depth)), planes
+    number, converted = found
+    upwards = mirrored = False
+    if SPACES[number].halved and not header.tile:
+        upwards, mirrored = spaces.halved_from(converted[1:])
+    colours = len(GREENS) + 2 * number + upwards
+    header = replace(header, colours=colours, mirrored=mirrored)
+    return header, np.concatenate((converted, planes[3:]))
 
 
 def select(model: Model, planes: NDArray, depth: int) -> int:

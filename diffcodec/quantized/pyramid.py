@@ -12,7 +12,8 @@ from torch import Tensor
 from diffcodec.quantized import cells
 from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LEVELS, LOW, TOP_RUNG, Step, steps
-from diffcodec.transforms import interpolation, rgb_to_ycocg, wavelet, ycocg_to_rgb
+from diffcodec.transforms import interpolation, rgb_to_ycocg, spaces, wavelet, ycocg_to_rgb
+from diffcodec.transforms.spaces import Space
 from diffcodec.transforms.wavelet import details_shape
 
 _CPU = torch.device("cpu")
@@ -26,9 +27,14 @@ class Process:
     ladder: Ladder
     interpolated: int = 0
 
-    def pyramid(self, height: int, width: int, depth: int = DEPTH) -> "Pyramid":
-        """The process on pictures of height x width pixels with `depth` bits per sample."""
-        return Pyramid(self, height, width, depth)
+    def pyramid(
+        self, height: int, width: int, depth: int = DEPTH, space: Space | None = None
+    ) -> "Pyramid":
+        """The process on pictures of height x width pixels with `depth` bits per sample.
+
+        Their planes are RGB or, if there is a space, integers of that.
+        """
+        return Pyramid(self, height, width, depth, space)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Pyramid:
     height: int
     width: int
     depth: int = DEPTH
+    space: Space | None = None
 
     @property
     def levels(self) -> int:
@@ -96,12 +103,13 @@ class Pyramid:
 
     def planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of a level once a rung is done, int32 [1, CHANNELS, 1, 1]."""
-        return _planes(self.process.ladder, rung, level, self.levels, device)
+        finer = self.space is not None
+        return _planes(self.process.ladder, rung, level, self.levels, finer, device)
 
     def low_planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of the error of the low band on which a level works, int32 [1, 3, 1, 1]."""
         own = self.levels if level == LOW else level
-        return _low_planes(self.process.ladder, rung, own, device)
+        return _low_planes(self.process.ladder, rung, own, self.space is not None, device)
 
     def cells_at(self, values: Tensor, rung: int, level: int) -> tuple[Tensor, Tensor]:
         """Floors and planes of a level's exact coefficients int32 [N, 9, h, w] after a rung."""
@@ -128,18 +136,22 @@ class Pyramid:
         if level > self.process.interpolated:
             return wavelet.inverse(low, bands, *size)
         luma = wavelet.inverse(low[:, :1], bands[:, :1], *size)
-        return torch.cat((luma, interpolation.inverse(low[:, 1:], bands[:, 1:], *size)), 1)
+        halved = self._halved(level)
+        chroma = interpolation.inverse(low[:, 1:], bands[:, 1:], *size, halved=halved)
+        return torch.cat((luma, chroma), 1)
 
-    def analyse(self, rgb: Tensor) -> dict[int, Tensor]:
+    def analyse(self, planes: Tensor) -> dict[int, Tensor]:
         """Exact coefficients of pictures [N, 3, H, W]: {level: int32 [N, 9, h, w]}."""
-        low = rgb_to_ycocg(rgb.to(torch.int32))
-        low[:, 0] -= mid_grey(self.depth)
+        low = planes.to(torch.int32)
+        low = (rgb_to_ycocg(low) if self.space is None else low) - self._middle()
         values = {}
         for level in range(1, self.levels + 1):
             if level > self.process.interpolated:
                 low, details = wavelet.forward(low)
             else:
-                parts = wavelet.forward(low[:, :1]), interpolation.forward(low[:, 1:])
+                halved = self._halved(level)
+                luma, chroma = low[:, :1], low[:, 1:]
+                parts = wavelet.forward(luma), interpolation.forward(chroma, halved=halved)
                 low, details = (torch.cat(part, 1) for part in zip(*parts, strict=True))
             values[level] = details.flatten(1, 2)
         values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
@@ -151,20 +163,42 @@ class Pyramid:
         low = self.no_low()
         for level in self.coarse_to_fine:
             low = self.finer_low(low, level, known[level])
-        low = low.clone()
-        low[:, 0] += mid_grey(self.depth)
+        low = low + self._middle()
+        if self.space is not None:
+            return spaces.to_rgb(self.space, low)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
+
+    def _middle(self) -> Tensor:
+        """Y, Co and Cg of middle grey, or what they are in the space, int32 [3, 1, 1]."""
+        blue, red = (0, 0) if self.space is None else self.space.grey
+        middle = [mid_grey(self.depth), red, blue]
+        return torch.tensor(middle, dtype=torch.int32, device="cpu").view(3, 1, 1)
+
+    def _halved(self, level: int) -> bool:
+        """Whether chroma of a level is that of an interpolated picture."""
+        return level == 1 and self.space is not None and self.space.halved
 
 
 # Planes that are on a device already can be used while a CUDA graph is recorded.
 @lru_cache(1 << 11)
-def _planes(ladder: Ladder, rung: int, level: int, levels: int, device: torch.device) -> Tensor:
-    return ladder.planes(rung, level, levels).to(device)
+def _planes(
+    ladder: Ladder, rung: int, level: int, levels: int, finer: bool, device: torch.device
+) -> Tensor:
+    planes = ladder.planes(rung, level, levels)
+    return (_finer(planes, CHANNELS // 3) if finer else planes).to(device)
 
 
 @lru_cache(1 << 11)
-def _low_planes(ladder: Ladder, rung: int, level: int, device: torch.device) -> Tensor:
-    return ladder.low_planes(rung, level).to(device)
+def _low_planes(ladder: Ladder, rung: int, level: int, finer: bool, device: torch.device) -> Tensor:
+    planes = ladder.low_planes(rung, level)
+    return (_finer(planes, 1) if finer else planes).to(device)
+
+
+def _finer(planes: Tensor, luma: int) -> Tensor:
+    """Planes [1, C, 1, 1] of which those after luma's are one finer: one of Cb or Cr weighs about
+    twice as much in RGB as one of Co or Cg."""
+    chroma = (planes[:, luma:] - 1).clamp(min=0)
+    return torch.cat((planes[:, :luma], chroma), 1)
 
 
 def mid_grey(depth: int) -> int:

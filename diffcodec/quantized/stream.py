@@ -14,7 +14,6 @@ from torch import Tensor
 from diffcodec import container
 from diffcodec.container import Boxes, Header
 from diffcodec.entropy import BitSampler, Coder, RangeDecoder, RangeEncoder
-from diffcodec.errors import FormatError
 from diffcodec.limits import Cut, Progress, ignore, part
 from diffcodec.quality import psnr
 from diffcodec.quantized import colour
@@ -23,12 +22,12 @@ from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.fitted import Fitted, Shifts
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.preview import picture, plain
+from diffcodec.quantized.pyramid import Pyramid
 from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.streaming import Stream, StreamDecoder
-from diffcodec.transforms import GREENS, exchanged
 
 Fitter = Callable[[Model, State, Progress], Shifts]
 """Fits biases to the picture of an encoder's state."""
@@ -45,6 +44,8 @@ def encode(
     boxes: Boxes,
     progress: Progress = ignore,
     fit: Fitter | None = None,
+    *,
+    rgb: bool = False,
 ) -> tuple[Header, bytes] | None:
     """Encode a picture.
 
@@ -59,12 +60,13 @@ def encode(
         boxes: what else goes into the file.
         progress: is called with the fraction of the work that is done.
         fit: what fits biases to the picture; None to leave them as they are.
+        rgb: whether it is coded as RGB even if it was converted from another space.
 
     Returns: header and stream; None if the samples themselves take no more room. Raises
     FormatError if header and boxes exceed the limit.
     """
-    samples = torch.from_numpy(planes.astype(np.int32))
-    headers = _candidates(model, replace(header, model=model.id), planes)
+    headers, source = _candidates(model, replace(header, model=model.id), planes, rgb=rgb)
+    samples = torch.from_numpy(source.astype(np.int32))
     room, most, stored = rooms(headers[0], planes, cut, boxes)
     shares = len(headers) + (0 if fit is None else 2)
     written = [
@@ -211,7 +213,11 @@ def sample(
     model: Model, mode: str, height: int, width: int, seed: int, progress: Progress = ignore
 ) -> NDArray:
     """A picture drawn from the model: what a decoder finds in an empty prefix, uint8 [C, H, W]."""
-    states = _states(model, mode, height, width, DEPTH)
+    pyramid = model.process.pyramid(height, width)
+    states = [
+        State.empty(pyramid, colours, Corrections(model.table, model.prior))
+        for colours in _parts(mode)
+    ]
     for _ in walk(model, states, BitSampler(seed), progress):
         pass
     return _samples(torch.cat([picture(state) for state in states]), DEPTH)
@@ -293,13 +299,14 @@ def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
     return _Mark(encoder.clone(), [replace(state, values=None).clone() for state in states])
 
 
-def _candidates(model: Model, header: Header, planes: NDArray) -> list[Header]:
-    """Headers of the streams of a picture of which `encode` takes the shortest."""
+def _candidates(
+    model: Model, header: Header, planes: NDArray, *, rgb: bool
+) -> tuple[list[Header], NDArray]:
+    """Headers of streams of a picture of which `encode` takes the shortest, and planes for them."""
     if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
-        return [header, replace(header, mirrored=True)]
-    if not header.mode.startswith("RGB"):
-        return [header]
-    return [replace(header, colours=colour.select(model, planes, header.depth))]
+        return [header, replace(header, mirrored=True)], planes
+    header, planes = colour.prepare(model, header, planes, rgb=rgb)
+    return [header], planes
 
 
 def _parts(mode: str) -> list[int]:
@@ -308,11 +315,19 @@ def _parts(mode: str) -> list[int]:
     return [colours, 1] if mode.endswith("A") else [colours]
 
 
-def _states(model: Model, mode: str, height: int, width: int, depth: int) -> list[State]:
-    pyramid = model.process.pyramid(height, width, depth)
+def _pyramids(model: Model, header: Header) -> list[tuple[int, Pyramid]]:
+    """The colours of each state of a picture, and its pyramid."""
     return [
-        State.empty(pyramid, colours, Corrections(model.table, model.prior))
-        for colours in _parts(mode)
+        (
+            colours,
+            model.process.pyramid(
+                header.height,
+                header.width,
+                header.depth,
+                colour.space(header) if colours == 3 else None,
+            ),
+        )
+        for colours in _parts(header.mode)
     ]
 
 
@@ -320,10 +335,11 @@ def image_states(
     header: Header, model: Model, samples: Tensor, shifts: Shifts | None = None
 ) -> list[State]:
     """The states of an encoder of int32 [C, H, W] at its start; shifts are for a fitted stream."""
-    pyramid = model.process.pyramid(header.height, header.width, header.depth)
+    pyramids = _pyramids(model, header)
+    parts = colour.turned(samples, header).split([colours for colours, _ in pyramids])
     states = [
-        State.of_image(pyramid, colours, Corrections(model.table, model.prior))
-        for colours in turned(samples, header).split(_parts(header.mode))
+        State.of_image(pyramid, part, Corrections(model.table, model.prior))
+        for (_, pyramid), part in zip(pyramids, parts, strict=True)
     ]
     return _fitted(states, header, model, shifts or {})
 
@@ -339,12 +355,11 @@ def _fitted(
 
 def empty_states(header: Header, model: Model) -> list[State]:
     """The states of a decoder at its start. Raises FormatError for an unknown transform."""
-    if header.colours >= (len(GREENS) if header.mode.startswith("RGB") else 1):
-        raise FormatError(
-            f"The file uses colour transform {header.colours} of {header.mode} pictures, "
-            "which this version of diffcodec does not know."
-        )
-    states = _states(model, header.mode, header.height, header.width, header.depth)
+    colour.check(header)
+    states = [
+        State.empty(pyramid, colours, Corrections(model.table, model.prior))
+        for colours, pyramid in _pyramids(model, header)
+    ]
     return _fitted(states, header, model, None)
 
 
@@ -384,14 +399,7 @@ def _rungs(
 
 def shown_planes(header: Header, states: list[State]) -> NDArray:
     """The picture that is shown, uint8 or uint16 [C, H, W]."""
-    return _samples(turned(torch.cat([picture(state) for state in states]), header), header.depth)
-
-
-def turned(planes: Tensor, header: Header) -> Tensor:
-    """Planes [C, H, W] of the picture as those of its stream, and the other way round."""
-    if header.mirrored:
-        planes = planes.flip(-1)
-    return exchanged(planes, header.colours)
+    return _picture(header, [picture(state) for state in states])
 
 
 def _samples(planes: Tensor, depth: int) -> NDArray:
@@ -401,7 +409,12 @@ def _samples(planes: Tensor, depth: int) -> NDArray:
 
 def known_planes(header: Header, states: list[State]) -> NDArray:
     """The picture as the cells alone give it, uint8 or uint16 [C, H, W]."""
-    return _samples(turned(torch.cat([plain(state) for state in states]), header), header.depth)
+    return _picture(header, [plain(state) for state in states])
+
+
+def _picture(header: Header, parts: list[Tensor]) -> NDArray:
+    """The picture of what its states show, uint8 or uint16 [C, H, W]."""
+    return _samples(colour.turned(torch.cat(parts), header), header.depth)
 
 
 def _checksum(header: Header, states: list[State]) -> int:

@@ -86,18 +86,19 @@ def encode(
     cut: Cut,
     boxes: Boxes,
     progress: Progress = ignore,
+    *,
+    rgb: bool = False,
 ) -> tuple[Header, bytes] | None:
     """Encode a picture; arguments and results as of `stream.encode`."""
-    header = replace(header, model=model.id)
-    if header.mode.startswith("RGB"):
-        header = replace(header, colours=colour.select(model, planes, header.depth))
+    header, source = colour.prepare(model, replace(header, model=model.id), planes, rgb=rgb)
     room, most, stored = rooms(header, planes, cut, boxes)
     tiles, last = list[_Written](), FINISH
     sizes = dict.fromkeys(_rungs(header), 0)
 
     def work(place: Place, progress: Progress) -> _Written:
         own = _header_of(header, place)
-        return _encode(model, own, planes[:, *place], last, progress, errors=cut.psnr is not None)
+        original = None if cut.psnr is None else planes[:, *place]
+        return _encode(model, own, source[:, *place], last, progress, original)
 
     for tile in each(work, places(header), progress):
         tiles.append(tile)
@@ -328,21 +329,29 @@ class _Written:
 
 
 def _encode(
-    model: Model, header: Header, planes: NDArray, last: int, progress: Progress, *, errors: bool
+    model: Model,
+    header: Header,
+    planes: NDArray,
+    last: int,
+    progress: Progress,
+    original: NDArray | None,
 ) -> _Written:
-    """Encode the rungs of a tile [C, h, w] down to the last one that is wanted."""
+    """Encode the rungs of a tile [C, h, w] down to the last one that is wanted.
+
+    Args: `planes` as `colour.prepare` gives them; the picture, if errors are asked for.
+    """
     relay, written = _Relay(), _Written()
     states = image_states(header, model, torch.from_numpy(planes.astype(np.int32)))
-    if errors:
-        grey = np.full_like(planes, mid_grey(header.depth))
-        written.errors.append(squared_error(grey, planes))
+    if original is not None:
+        grey = np.full_like(original, mid_grey(header.depth))
+        written.errors.append(squared_error(grey, original))
     relay.coder = encoder = RangeEncoder()
     for rung in walk(model, states, relay, progress):
         data = encoder.to_bytes()
         written.segments.append(container.write_numbers([len(data)]) + data)
         relay.coder = encoder = RangeEncoder()
-        if errors:
-            written.errors.append(squared_error(shown_planes(header, states), planes))
+        if original is not None:
+            written.errors.append(squared_error(shown_planes(header, states), original))
         if rung == last:
             break
     return written

@@ -30,7 +30,7 @@ def ycocg_to_rgb(ycocg: Tensor) -> Tensor:
 
 
 def exchanged(planes: Tensor, number: int) -> Tensor:
-    """Planes [C, H, W] under a numbered colour transform, and from there back."""
+    """Planes [C, H, W] with the colour of a number in GREENS in green's place, and back."""
     if number == 0:
         return planes
     order = list(range(len(planes)))

@@ -12,27 +12,46 @@ from torch import Tensor
 from diffcodec.transforms.wavelet import pack, predict, unpack
 
 
-def forward(image: Tensor) -> tuple[Tensor, Tensor]:
-    """As `wavelet.forward`."""
+def forward(image: Tensor, *, halved: bool = False) -> tuple[Tensor, Tensor]:
+    """As `wavelet.forward`.
+
+    Args: the image; whether all means are of kept samples and a half is rounded up, as where an
+    image of half the size has been interpolated: all differences are zero then.
+    """
     low = image[..., 0::2, 0::2].clone()
     across, down, diagonal = (image[..., r::2, c::2] for r, c in ((0, 1), (1, 0), (1, 1)))
-    differences = (
-        across - predict(low, across.shape[-1]),
-        down - predict(low.mT, down.shape[-2]).mT,
-        diagonal - _amid(across, down),
-    )
-    return low, pack(low, differences)
+    beside, below = _beside(low, across, down, halved)
+    amid = _corners(low, diagonal) if halved else _amid(across, down)
+    return low, pack(low, (across - beside, down - below, diagonal - amid))
 
 
-def inverse(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
-    """As `wavelet.inverse`."""
+def inverse(
+    low: Tensor, details: Tensor, height: int, width: int, *, halved: bool = False
+) -> Tensor:
+    """As `wavelet.inverse`; `halved` is as of `forward`."""
     across, down, diagonal = unpack(details, height, width)
-    across = across + predict(low, across.shape[-1])
-    down = down + predict(low.mT, down.shape[-2]).mT
+    beside, below = _beside(low, across, down, halved)
+    across, down = across + beside, down + below
+    amid = _corners(low, diagonal) if halved else _amid(across, down)
     image = low.new_empty((*low.shape[:-2], height, width))
     image[..., 0::2, 0::2], image[..., 0::2, 1::2] = low, across
-    image[..., 1::2, 0::2], image[..., 1::2, 1::2] = down, diagonal + _amid(across, down)
+    image[..., 1::2, 0::2], image[..., 1::2, 1::2] = down, diagonal + amid
     return image
+
+
+def _beside(low: Tensor, across: Tensor, down: Tensor, halved: bool) -> tuple[Tensor, Tensor]:
+    """Means of the two samples of the low band beside those across, and above and below others."""
+    count, rows = across.shape[-1], down.shape[-2]
+    return predict(low, count, up=halved), predict(low.mT, rows, up=halved).mT
+
+
+def _corners(low: Tensor, diagonal: Tensor) -> Tensor:
+    """The mean of the four samples of the low band around each diagonal one; edges are repeated."""
+    rows, columns = diagonal.shape[-2:]
+    wide = torch.cat((low, low[..., -1:]), -1)
+    wide = torch.cat((wide, wide[..., -1:, :]), -2)
+    sums = wide[..., :-1, :-1] + wide[..., 1:, :-1] + wide[..., :-1, 1:] + wide[..., 1:, 1:]
+    return (sums[..., :rows, :columns] + 2) >> 2
 
 
 def _amid(across: Tensor, down: Tensor) -> Tensor:

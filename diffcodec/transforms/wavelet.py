@@ -66,10 +66,10 @@ def _merge(low: Tensor, high: Tensor) -> Tensor:
     return x
 
 
-def predict(even: Tensor, count: int) -> Tensor:
-    """The mean of each odd sample's two even neighbours."""
+def predict(even: Tensor, count: int, *, up: bool = False) -> Tensor:
+    """The mean of each odd sample's two even neighbours; a half is rounded down, or up."""
     following = torch.cat((even[..., 1:], even[..., -1:]), -1)
-    return (even[..., :count] + following[..., :count]) >> 1
+    return (even[..., :count] + following[..., :count] + up) >> 1
 
 
 def _update(high: Tensor, count: int) -> Tensor:
