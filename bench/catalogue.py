@@ -18,10 +18,13 @@ from bench.peers import (
     PillowCodec,
     ProgressiveJpeg,
 )
+from bench.planes import Planes
 
 SLOW = frozenset(
     {
         f"{NAME} fitted",
+        f"{NAME} RGB",
+        "JPEG XL e9 planes",
         "JPEG XL e10",
         "JPEG XL e9 g3 E3 I100",
         "AVIF s1 tune psnr",
@@ -60,6 +63,7 @@ def lossless_codecs() -> list[FileCodec]:
     return [
         Diffcodec(),
         Diffcodec(f"{NAME} fitted", fit="auto"),
+        Diffcodec(f"{NAME} RGB", rgb=True),
         PillowCodec("PNG", format="PNG", feature="zlib", options={"optimize": True}),
         # Method 6 is smaller on photographs, the default on tiny pictures. Quality 100 on top
         # gains under 1 % on Kodak, for twenty times the time.
@@ -79,6 +83,11 @@ def lossless_codecs() -> list[FileCodec]:
                 options={"lossless": True, "effort": effort, "numthreads": 1},
             )
             for effort in (7, 9, 10)
+        ),
+        Planes(
+            "JPEG XL e9 planes",
+            format="jpegxl",
+            options={"lossless": True, "effort": 9, "numthreads": 1},
         ),
         *(PluginJpegXL(f"JPEG XL plugin e{effort}", effort=effort) for effort in (7, 9)),
         # Larger groups, three earlier channels in the trees' contexts, which learn from all pixels.

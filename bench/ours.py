@@ -52,16 +52,17 @@ def _version(model: Path | None = None) -> str:
 
 @dataclass(frozen=True)
 class Diffcodec(FileCodec):
-    """The lossless file; `fit` is as `diffcodec.encode` takes it."""
+    """The lossless file; `fit` and `rgb` are as `diffcodec.encode` takes them."""
 
     name: str = NAME
     fit: str | None = None
+    rgb: bool = False
 
     def version(self) -> str:
         return _version()
 
     def encode(self, image: Image.Image, setting: Setting = "lossless") -> bytes:
-        return diffcodec.encode(image, fit=self.fit)
+        return diffcodec.encode(image, fit=self.fit, rgb=self.rgb)
 
     def decode(self, data: bytes) -> Image.Image:
         return diffcodec.decode(data)

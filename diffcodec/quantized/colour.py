@@ -52,8 +52,10 @@ def space(header: Header) -> Space | None:
 
 def check(header: Header) -> None:
     """Raise FormatError for a transform that is not known, or not of pictures of this kind."""
-    known = len(GREENS) + 2 * len(SPACES) if header.mode.startswith("RGB") else 1
-    if header.colours >= (known if header.depth == DEPTH else len(GREENS)):
+    known = 1
+    if header.mode.startswith("RGB"):
+        known = len(GREENS) + (2 * len(SPACES) if header.depth == DEPTH else 0)
+    if header.colours >= known:
         raise FormatError(
             f"The file uses colour transform {header.colours} of {header.mode} pictures, "
             "which this version of diffcodec does not know."
