@@ -7,11 +7,13 @@ what it decodes to as .png; of a set a folder with its pictures.
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 import diffcodec
 from diffcodec.container import VERSION
 from diffcodec.pictures.writing import write_image
+from diffcodec.transforms import spaces
 
 FOLDER = Path(__file__).parent / "golden" / f"version-{VERSION}"
 
@@ -25,6 +27,9 @@ CASES = {
     "larger": (("RGB", 8, 60, 49), PHOTO),
     "wide": (("RGB", 8, 1100, 40), PHOTO),
     "exchanged": (("RGB", 8, 181, 2), PHOTO),
+    "jpeg": (("RGB", 8, 60, 49, 0), PHOTO),
+    "webp": (("RGBA", 8, 50, 40, 1), PHOTO),
+    "photo-cd": (("RGB", 8, 56, 50, 2), PHOTO),
     "calm": (("RGB", 8, 50, 150), PHOTO),
     "deep": (("RGBA", 16, 11, 9), PHOTO),
     "deep-grey": (("L", 16, 52, 9), PHOTO),
@@ -39,7 +44,8 @@ CASES = {
     "drawing-deep": (("LA", 16, 30, 70), DRAWING),
     "drawing-lossy": (("L", 8, 50, 80), {**DRAWING, "max_bytes": 150}),
 }
-"""Mode, depth and size (a negative width: the mirror image), and the options of each picture.
+"""Mode, depth and size (a negative width: the mirror image) of each picture, the space that it was
+converted from, if any, and the options.
 
 "drawing-large" has blocks of one colour; "wide" has more than one tile, and more than one set of
 coefficients in a phase."""
@@ -54,7 +60,7 @@ SETS = {
 SET_SIZES = ((12, 8), (12, 8), (7, 5))
 
 
-def planes(mode: str, depth: int, width: int, height: int) -> np.ndarray:
+def planes(mode: str, depth: int, width: int, height: int, space: int | None = None) -> np.ndarray:
     """Samples [H, W, C] by integer arithmetic alone, the same wherever they are made.
 
     They are calm far down.
@@ -65,9 +71,27 @@ def planes(mode: str, depth: int, width: int, height: int) -> np.ndarray:
         for c in range(len(mode))
     ]
     pixels = np.where(y[..., None] < 64, np.stack(several, -1), 90)
+    if space is not None:
+        pixels[..., :3] = converted(pixels[..., 0], spaces.SPACES[space])
     if depth == 16:
         pixels = 200 * pixels + (x * x + 3 * y)[..., None] % 61
     return pixels[:, :: 1 if width > 0 else -1].astype(f"u{depth // 8}")
+
+
+def converted(luma: np.ndarray, space: spaces.Space) -> np.ndarray:
+    """Colours [H, W, 3] that a space makes of luma [H, W] and of chroma.
+
+    Chroma is known at every second row and column, from the second on, and interpolated between.
+    """
+    y, x = np.indices(luma.shape)
+    around = [((y - i).clip(0) // 2, (x - j).clip(0) // 2) for i in (0, 1) for j in (0, 1)]
+    blue, red = space.grey
+    chroma = [
+        grey + (sum((a * row + b * column) % 41 - 20 for row, column in around) + 2 >> 2)
+        for grey, a, b in ((red, 3, 5), (blue, 7, 2))
+    ]
+    rgb = spaces.to_rgb(space, torch.from_numpy(np.stack((luma, *chroma))))
+    return np.moveaxis(rgb.numpy(), 0, -1)
 
 
 def pictures() -> list[Image.Image]:

@@ -21,6 +21,7 @@ from diffcodec.pictures.reading import read_image
 from diffcodec.quantized import coding, colour, model, stream, tiled
 from diffcodec.quantized.fitted import LIMIT
 from diffcodec.quantized.preview import plain
+from diffcodec.transforms import spaces
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KNOWN = container.QUANTISED, container.STORED
@@ -99,7 +100,7 @@ def test_golden_files_decode_to_their_pixels(decoder, cells, name):
         assert same(decoded, cells(data, None))
 
 
-@pytest.mark.parametrize("name", ["mirrored", "deep"])
+@pytest.mark.parametrize("name", ["mirrored", "deep", "webp", "photo-cd"])
 def test_prefixes_of_golden_files_decode_to_their_cells(decoder, cells, name):
     for prefix in cuts(golden(name), 0.6):
         assert same(decoder.decode(prefix, model_of(prefix)), cells(prefix, None))
@@ -154,6 +155,36 @@ def test_colour_transforms(decoder, cells, rounded, monkeypatch, number):
     assert same(decoder.decode(data, rounded), pixels)
     (prefix,) = cuts(data, 0.5)
     assert same(decoder.decode(prefix, rounded), cells(prefix, rounded))
+
+
+@pytest.mark.parametrize("number", range(3, 9))
+@pytest.mark.parametrize("name", ["rounded", "unrounded"])
+def test_spaces(decoder, cells, monkeypatch, number, name, request):
+    path = request.getfixturevalue(name)
+    space = spaces.SPACES[(number - 3) // 2]
+    rgb = spaces.to_rgb(space, tiny.pixels(21, 60)).numpy().astype(np.uint8)
+    planes = spaces.from_rgb(space, rgb)
+
+    def prepare(_, header, *__, **___):
+        return replace(header, colours=number, mirrored=number % 3 == 0), planes
+
+    monkeypatch.setattr(colour, "prepare", prepare)
+    pixels = np.moveaxis(rgb, 0, -1)
+    data = diffcodec.encode(pixels, model=path, process="photo")
+    assert container.read(data).header.colours == number
+    assert same(decoder.decode(data, path), pixels)
+    for prefix in cuts(data, 0.2, 0.6):
+        assert same(decoder.decode(prefix, path), cells(prefix, path))
+
+
+def test_every_colour_is_made_as_diffcodec_makes_it(decoder):
+    chroma = np.mgrid[:256, :256]
+    for number, space in enumerate(spaces.SPACES):
+        for luma in range(-20, 300, 20):
+            planes = np.stack((np.full_like(chroma[0], luma), *chroma))
+            middle = np.array([128, *space.grey[::-1]])[:, None, None]
+            found = decoder.spaces.of(3 + 2 * number).picture(planes - middle)
+            assert np.array_equal(found, spaces.to_rgb(space, torch.from_numpy(planes)))
 
 
 def test_tiles(decoder, cells, rounded, monkeypatch):
@@ -215,6 +246,11 @@ def test_what_it_cannot_decode_is_refused(decoder, rounded):
     for wrong in (b"", b"P6", data[:9], featured, golden("drawing"), changed, other_sum):
         with pytest.raises(ValueError):
             decoder.decode(wrong, files.THUMBNAIL)
+    for name, number in (("rgb", 9), ("grey", 1), ("deep", 3)):
+        coded = golden(name)
+        transformed = coded[:3] + bytes([coded[3] | 32]) + coded[4:14] + bytes([number])
+        with pytest.raises(ValueError, match=f"no colour transform {number}"):
+            decoder.decode(transformed + coded[14:], files.THUMBNAIL)
     with pytest.raises(ValueError, match="needs the model"):
         decoder.decode(data, rounded)
     with pytest.raises(ValueError, match="needs the model"):

@@ -10,6 +10,7 @@ to be read, one subject to a module:
     coder       bits from bytes
     model       the model file: configuration, ladder, tables
     pyramid     sizes of the bands; from coefficients back to pixels
+    spaces      colours of JPEG, WebP and Photo CD
     walk        the order of the stream: rungs, levels, significance, phases
     fitted      biases of the networks that were fitted to the picture
     network     the integer networks, and what they see
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import container, stored, tiles
+from . import container, spaces, stored, tiles
 from .coder import RangeDecoder
 from .model import Model
 from .walk import State, walk
@@ -77,13 +78,15 @@ def _picture(
 ) -> np.ndarray:
     """The planes of a picture or a tile, whose rungs are read from one decoder each."""
     size = file.height, file.width, file.depth
-    colours = 3 if file.mode.startswith("RGB") else 1
-    states = [State(model, *size, colours=colours, is_fitted=file.fitted)]
+    colours, space = 3 if file.mode.startswith("RGB") else 1, spaces.of(file.colours)
+    states = [State(model, *size, colours=colours, space=space, is_fitted=file.fitted)]
     if file.mode.endswith("A"):
         states.append(State(model, *size, colours=1))
     walk(states, decoders, progress)
     planes = np.concatenate([state.picture() for state in states])
-    if file.colours:
+    if file.colours in (1, 2):
         other = (None, 0, 2)[file.colours]
         planes[[1, other]] = planes[[other, 1]]
+    if spaces.is_upside_down(file.colours):
+        planes = planes[:, ::-1]
     return planes[..., ::-1] if file.mirrored else planes

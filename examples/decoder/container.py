@@ -83,8 +83,9 @@ def _read(data: bytes) -> File:
         raise ValueError("The file has impossible steps.")
     if codec == STORED and flags & (16 | 32):
         raise ValueError("Stored samples are neither mirrored nor transformed.")
-    if colours > (2 if mode.startswith("RGB") else 0):
-        raise ValueError(f"There is no colour transform {colours} of {mode} pictures.")
+    last = (8 if depth == 8 else 2) if mode.startswith("RGB") else 0
+    if colours > last:
+        raise ValueError(f"There is no colour transform {colours} of {mode}, {depth} bits.")
     return File(
         codec=codec,
         mode=mode,

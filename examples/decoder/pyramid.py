@@ -1,7 +1,7 @@
 """The pyramid: sizes of its bands, and the way back from coefficients to pixels.
 
-Whatever has coefficients of a level is int64 [9, h, w]: HL, LH and HH of Y, of Co and of Cg,
-each filled up with zeros to the size of the low band.
+Whatever has coefficients of a level is int64 [9, h, w]: HL, LH and HH of Y, of Co and of Cg, or
+of a space's Y, Cr and Cb, each filled up with zeros to the size of the low band.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from .model import LOW
+from .spaces import Space
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The levels of pictures of one size; `interpolated` is as in `Model`."""
+    """The levels of pictures of one size.
+
+    `interpolated` is as in `Model`; without a space there are Co and Cg.
+    """
 
     height: int
     width: int
     depth: int
     interpolated: int
+    space: Space | None = None
 
     @property
     def levels(self) -> int:
@@ -56,17 +61,20 @@ class Pyramid:
             return coefficients[::3]
         size = self.low_size(level - 1)
         bands = coefficients.reshape(3, 3, *low.shape[1:])
-        planes = [
-            (_interpolate if colour and level <= self.interpolated else _wavelet)(*both, *size)
-            for colour, both in enumerate(zip(low, bands, strict=True))
-        ]
-        return np.stack(planes)
+        chroma = _wavelet
+        if level <= self.interpolated:
+            halved = level == 1 and self.space is not None and self.space.halved
+            chroma = _double if halved else _interpolate
+        ways = _wavelet, chroma, chroma
+        return np.stack([way(*both, *size) for way, *both in zip(ways, low, bands, strict=True)])
 
     def picture(self, coefficients: dict[int, np.ndarray]) -> np.ndarray:
         """Red, green and blue, int64 [3, height, width], from the coefficients of all levels."""
         low = np.zeros((3, *self.size(LOW)), np.int64)
         for level in self.order:
             low = self.finer_low(low, level, coefficients[level])
+        if self.space is not None:
+            return self.space.picture(low)
         y, co, cg = low
         middle = y + (1 << self.depth - 1) - (cg >> 1)
         blue = middle - (co >> 1)
@@ -112,4 +120,18 @@ def _interpolate(low: np.ndarray, bands: np.ndarray, height: int, width: int) ->
     plane = np.empty((height, width), np.int64)
     plane[::2, ::2], plane[::2, 1::2], plane[1::2, ::2] = low, across, down
     plane[1::2, 1::2] = hh + ((across[:rows] + below + down[:, :columns] + right + 2) >> 2)
+    return plane
+
+
+def _double(low: np.ndarray, bands: np.ndarray, height: int, width: int) -> np.ndarray:
+    """One level of interpolation with halves rounded up, back."""
+    hl, lh, hh = _real(bands, height, width)
+    padded = np.pad(low, ((0, 1), (0, 1)), "edge")
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    # Of four samples, two are the same in a known row or column.
+    sums = sum(padded[rows + i >> 1, columns + j >> 1] for i in (0, 1) for j in (0, 1))
+    plane = sums + 2 >> 2
+    plane[::2, 1::2] += hl
+    plane[1::2, ::2] += lh
+    plane[1::2, 1::2] += hh
     return plane

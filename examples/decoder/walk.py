@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from . import fitted, phase
+from . import fitted, phase, spaces
 from .adaptation import SIGNIFICANCE, Adaptation
 from .coder import RangeDecoder
 from .model import FINISH, LOW, Model
@@ -43,8 +43,8 @@ def walk(
 class State:
     """What is known of a picture: of its colours, or of its alpha.
 
-    Args: the model; the size; bits of a sample; 3 colours, or 1 for grey and alpha; whether the
-    stream has fitted biases for it.
+    Args: the model; the size; bits of a sample; 3 colours, or 1 for grey and alpha; the space of
+    the colours, None if it is RGB; whether the stream has fitted biases for it.
     """
 
     def __init__(
@@ -55,14 +55,15 @@ class State:
         depth: int,
         *,
         colours: int,
+        space: spaces.Space | None = None,
         is_fitted: bool = False,
     ) -> None:
-        self.pyramid = Pyramid(height, width, depth, model.interpolated)
+        self.pyramid = Pyramid(height, width, depth, model.interpolated, space)
         self._model, self._colours, self._adaptation = model, colours, Adaptation(model)
-        order, levels = self.pyramid.order, self.pyramid.levels
+        order = self.pyramid.order
         self._floors = {n: np.zeros((9, *self.pyramid.size(n)), np.int64) for n in order}
         top = _TOP_RUNG + depth - 8
-        self._planes = {n: model.planes(top, n, levels) for n in order}
+        self._planes = {n: self._planes_after(top, n) for n in order}
         self._significant: set[int] = set()
         self._shifts: dict[tuple[int, int], fitted.Shifts] | None = {} if is_fitted else None
         self._low = np.zeros((3, *self.pyramid.size(LOW)), np.int64)
@@ -75,7 +76,7 @@ class State:
     def take(self, rung: int, level: int, decoder: RangeDecoder) -> None:
         """Take one step: a level to the planes of a rung. Raises _EndError."""
         pyramid = self.pyramid
-        new = self._model.planes(rung, level, pyramid.levels)
+        new = self._planes_after(rung, level)
         if level == LOW:
             self._low = np.zeros((3, *pyramid.size(LOW)), np.int64)
         if level not in self._significant and self._leaves_zero(rung, level, decoder):
@@ -85,6 +86,13 @@ class State:
         self._planes[level] = new
         if level > 1:
             self._low = pyramid.finer_low(self._low, level, _shown(self._floors[level], new))
+
+    def _planes_after(self, rung: int, level: int) -> np.ndarray:
+        """Planes of a level's channels after a rung, int64 [9, 1, 1]."""
+        return self._finer(self._model.planes(rung, level, self.pyramid.levels))
+
+    def _finer(self, planes: np.ndarray) -> np.ndarray:
+        return planes if self.pyramid.space is None else spaces.finer(planes)
 
     def _rung_at_8_bits(self, rung: int) -> int:
         return FINISH if rung == FINISH else max(rung - (self.pyramid.depth - 8), 2)
@@ -155,7 +163,7 @@ class State:
         finer = levels if level == LOW else level - 1
         return features(
             self._low,
-            self._model.low_planes(rung, levels if level == LOW else level),
+            self._finer(self._model.low_planes(rung, levels if level == LOW else level)),
             self._floors[level],
             self._planes[level],
             (self._floors[finer], self._planes[finer]) if finer else None,

@@ -1,0 +1,80 @@
+"""The spaces of colour transforms 3 to 8: integers Y, Cr and Cb, of which some decoder made RGB."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+FIRST = 3
+"""The number of the first space; each has two, the second for pictures that are upside down."""
+
+Colours = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space of colours of 8 bits.
+
+    Attributes:
+        convert: gives red, green and blue of Y, Cr and Cb from 0 to 255.
+        grey: the Cr and the Cb of grey.
+        halved: whether Cr and Cb are taken to be known at every second row and column.
+    """
+
+    convert: Callable[[np.ndarray, np.ndarray, np.ndarray], Colours]
+    grey: tuple[int, int] = (128, 128)
+    halved: bool = False
+
+    def picture(self, planes: np.ndarray) -> np.ndarray:
+        """Red, green and blue, int64 [3, height, width], of Y, Cr and Cb of that shape.
+
+        These are less than 128 and grey.
+        """
+        whole = planes + np.array([128, *self.grey])[:, None, None]
+        return np.stack(self.convert(*whole.clip(0, 255))).clip(0, 255)
+
+
+def of(number: int) -> Space | None:
+    """The space of a colour transform, if it has one."""
+    return _SPACES[(number - FIRST) // 2] if number >= FIRST else None
+
+
+def is_upside_down(number: int) -> bool:
+    """Whether a colour transform exchanges top and bottom."""
+    return number >= FIRST and (number - FIRST) % 2 == 1
+
+
+def finer(planes: np.ndarray) -> np.ndarray:
+    """Planes [C, 1, 1] of the ladder as they are in a space: those of Cr and Cb are one less."""
+    luma = len(planes) // 3
+    return np.concatenate((planes[:luma], (planes[luma:] - 1).clip(0)))
+
+
+def _jpeg(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> Colours:
+    red, blue, half = cr - 128, cb - 128, 1 << 15
+    return (
+        y + (91881 * red + half >> 16),
+        y + (-22554 * blue - 46802 * red + half >> 16),
+        y + (116130 * blue + half >> 16),
+    )
+
+
+def _webp(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> Colours:
+    luma = 19077 * y >> 8
+    return (
+        luma + (26149 * cr >> 8) - 14234 >> 6,
+        luma - (6419 * cb >> 8) - (13320 * cr >> 8) + 8708 >> 6,
+        luma + (33050 * cb >> 8) - 17685 >> 6,
+    )
+
+
+def _photo_cd(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> Colours:
+    luma, red, blue = 89024 * y, 119374 * (cr - 137), 145352 * (cb - 156)
+    return (
+        luma + red >> 16,
+        luma - 12714 * (blue >> 16) - 33358 * (red >> 16) >> 16,
+        luma + blue >> 16,
+    )
+
+
+_SPACES = Space(_jpeg), Space(_webp), Space(_photo_cd, (137, 156), halved=True)
