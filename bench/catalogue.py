@@ -98,7 +98,8 @@ def lossless_codecs() -> list[FileCodec]:
 def rd_codecs() -> list[Codec]:
     """Codecs over their range of rates."""
     return [
-        DiffcodecPrefixes(),
+        DiffcodecPrefixes(rgb=True),
+        DiffcodecPrefixes(name=f"{NAME} as converted"),
         Jpeg2000Embedded(),
         Jpeg2000("JPEG 2000 5/3", settings=(*RATES, 1)),  # 1 is lossless
         Jpeg2000("JPEG 2000 9/7", settings=RATES, irreversible=True),

@@ -72,13 +72,14 @@ class Diffcodec(FileCodec):
 class DiffcodecPrefixes:
     """Prefixes of the lossless file: so many even cuts, and halvings of the first of them.
 
-    `model` is a model file in place of the default one.
+    `model` is a model file in place of the default one, `rgb` is as `diffcodec.encode` takes it.
     """
 
     cuts: int = CUTS
     name: str = NAME
     exact: bool = True
     model: Path | None = field(default=None, repr=False)  # its id counts, not its place
+    rgb: bool = False
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -88,7 +89,7 @@ class DiffcodecPrefixes:
         return _version(self.model)
 
     def encode(self, image: Image.Image) -> bytes:
-        return diffcodec.encode(image, model=self.model)
+        return diffcodec.encode(image, model=self.model, rgb=self.rgb)
 
     def show(self, data: bytes, received: int) -> Image.Image | None:
         try:

@@ -18,49 +18,51 @@ from bench.peers import ImagecodecsCodec
 class Planes(ImagecodecsCodec):
     """Grey files of luma and chroma where a picture has other colours than RGB, as diffcodec does.
 
-    Where chroma was interpolated, of every second sample, and of the differences from the mean. A
+    Where chroma was doubled, of what it was doubled from, and of the differences from that. A
     file has the number of the space (255: none), how it is turned, and each length and grey file.
     """
 
     def encode(self, image: Image.Image, setting: Setting) -> bytes:
         import torch
 
-        from diffcodec.transforms import interpolation, spaces
+        from diffcodec.transforms import spaces
 
         found = spaces.find(np.ascontiguousarray(np.array(image).transpose(2, 0, 1)))
         if found is None:
             return bytes((255, 0)) + super().encode(image, setting)
         number, planes = found
-        upwards, mirrored = spaces.halved_from(planes[1:])
-        parts = list(_turned(planes, upwards, mirrored))
-        if spaces.SPACES[number].halved:
+        space, turn = spaces.SPACES[number], (False, False)
+        if space.halved:
+            turn = spaces.halved_from(planes[1:])
+        parts = list(_turned(planes, *turn))
+        if space.halved or space.triangle:
             chroma = torch.from_numpy(np.stack(parts[1:]).astype(np.int32))
-            low, details = interpolation.forward(chroma, halved=True)
+            low, details = spaces.split(space, chroma)
             parts[1:] = [*low.numpy(), details.flatten(0, 2).numpy()]
         greys = (Image.fromarray((part & 255).astype(np.uint8)) for part in parts)
         files = [super(Planes, self).encode(grey, setting) for grey in greys]
         lengths = struct.pack(f"<{len(files)}I", *map(len, files))
-        return bytes((number, 2 * upwards + mirrored)) + lengths + b"".join(files)
+        return bytes((number, 2 * turn[0] + turn[1])) + lengths + b"".join(files)
 
     def decode(self, data: bytes) -> Image.Image:
         import torch
 
-        from diffcodec.transforms import interpolation, spaces
+        from diffcodec.transforms import spaces
 
         number, turn = data[:2]
         if number == 255:
             return super().decode(data[2:])
         space = spaces.SPACES[number]
-        count = 4 if space.halved else 3
+        count = 4 if space.halved or space.triangle else 3
         lengths, start = struct.unpack_from(f"<{count}I", data, 2), 2 + 4 * count
         parts = []
         for length in lengths:
             parts.append(np.array(super().decode(data[start : start + length])))
             start += length
-        if space.halved:
+        if count == 4:
             low = torch.from_numpy(np.stack(parts[1:3]).astype(np.int32))
             details = torch.from_numpy(parts[3].astype(np.int32)).view(2, 3, *low.shape[1:])
-            chroma = interpolation.inverse(low, details, *parts[0].shape, halved=True) & 255
+            chroma = spaces.join(space, low, details, *parts[0].shape) & 255
             parts[1:] = chroma.numpy()
         planes = _turned(np.stack(parts), bool(turn & 2), bool(turn & 1))
         rgb = spaces.to_rgb(space, torch.from_numpy(planes.astype(np.int32)))

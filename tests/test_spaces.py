@@ -11,11 +11,14 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.errors import FormatError
-from diffcodec.transforms import interpolation, spaces
+from diffcodec.transforms import interpolation, spaces, triangle
 from diffcodec.transforms.spaces import SPACES
 
-JPEG, WEBP, PHOTO_CD = range(3)
-NUMBERED = pytest.mark.parametrize("number", range(len(SPACES)), ids=lambda n: SPACES[n].name)
+JPEG, WEBP, PHOTO_CD, JPEG_DOUBLED, WEBP_DOUBLED = range(5)
+CONVERTED = pytest.mark.parametrize("number", range(3), ids=lambda n: SPACES[n].name)
+NUMBERED = pytest.mark.parametrize(
+    "number", range(5), ids=["JPEG", "WebP", "Photo CD", "doubled JPEG", "doubled WebP"]
+)
 
 
 def noise(seed: int, *shape: int, low: int = 0, high: int = 256) -> np.ndarray:
@@ -33,11 +36,10 @@ def photograph(number: int, height: int = 60, width: int = 80) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     luma = 20 + 3 * rows + np.random.default_rng(1).integers(0, 6, (height, width))
     red, blue = 120 + columns // 3, 150 - rows // 4 + luma % 3
-    if SPACES[number].halved:
-        half = np.stack((red, blue))[:, ::2, ::2]
+    if SPACES[number].halved or SPACES[number].triangle:
+        half = torch.from_numpy(np.stack((red, blue))[:, ::2, ::2].astype(np.int32))
         details = torch.zeros((2, 3, *half.shape[1:]), dtype=torch.int32)
-        low = torch.from_numpy(half.astype(np.int32))
-        red, blue = interpolation.inverse(low, details, height, width, halved=True).numpy()
+        red, blue = spaces.join(SPACES[number], half, details, height, width).numpy()
     return colours(number, np.stack((luma, red, blue)).clip(0, 255).astype(np.uint8))
 
 
@@ -45,7 +47,7 @@ def image(rgb: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)))
 
 
-@NUMBERED
+@CONVERTED
 @given(seed=st.integers(0, 999), height=st.integers(1, 9), width=st.integers(1, 9))
 @settings(deadline=None, max_examples=25)
 def test_what_a_space_makes_comes_back_from_it(number, seed, height, width):
@@ -55,7 +57,7 @@ def test_what_a_space_makes_comes_back_from_it(number, seed, height, width):
     assert np.array_equal(colours(number, planes), rgb)
 
 
-@NUMBERED
+@CONVERTED
 def test_colours_that_are_not_clipped_come_from_what_they_were_made_of(number):
     planes = noise(2, 3, 1, 4000, low=110, high=150)
     rgb = colours(number, planes)
@@ -92,9 +94,10 @@ def test_noise_is_of_no_space():
 @pytest.mark.parametrize(
     ("number", "options"),
     [
-        (JPEG, {"format": "JPEG", "quality": 90}),
+        (JPEG_DOUBLED, {"format": "JPEG", "quality": 90}),
+        (JPEG, {"format": "JPEG", "quality": 90, "subsampling": "4:2:2"}),
         (JPEG, {"format": "JPEG", "quality": 97, "subsampling": 0}),
-        (WEBP, {"format": "WEBP", "quality": 90}),
+        (WEBP_DOUBLED, {"format": "WEBP", "quality": 90}),
     ],
 )
 def test_decoders_make_what_their_space_does(number, options):
@@ -121,6 +124,35 @@ def test_interpolation_from_corners_inverts_exactly(seed, height, width):
     picture = torch.from_numpy(noise(seed, 2, height, width).astype(np.int32))
     low, details = interpolation.forward(picture, halved=True)
     assert torch.equal(interpolation.inverse(low, details, height, width, halved=True), picture)
+
+
+TRIANGLES = pytest.mark.parametrize("odd", [7, 8])
+
+
+@TRIANGLES
+@given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 12))
+@settings(deadline=None, max_examples=25)
+def test_the_triangle_inverts_exactly(odd, seed, height, width):
+    picture = torch.from_numpy(noise(seed, 2, height, width).astype(np.int32)) - 128
+    low, details = triangle.forward(picture, odd=odd)
+    assert torch.equal(triangle.inverse(low, details, height, width, odd=odd), picture)
+
+
+@TRIANGLES
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (61, 45), (2, 7), (1, 1)])
+def test_what_was_doubled_is_found_and_leaves_no_details(odd, height, width):
+    half = torch.from_numpy(noise(9, 1, -(-height // 2), -(-width // 2), low=90, high=130))
+    none = torch.zeros((1, 3, *half.shape[1:]), dtype=torch.int32)
+    picture = triangle.inverse(half.to(torch.int32), none, height, width, odd=odd)
+    low, details = triangle.forward(picture, odd=odd)
+    assert int((details != 0).sum()) <= 0.01 * picture.numel()
+    assert int((low != half).sum()) <= 0.05 * low.numel()
+
+
+def test_a_doubled_edge_has_three_quarters_and_a_quarter():
+    low = torch.tensor([[[0, 160]]], dtype=torch.int32)
+    none = torch.zeros((1, 3, 1, 2), dtype=torch.int32)
+    assert triangle.inverse(low, none, 2, 4, odd=8)[0].tolist() == [[0, 40, 120, 160]] * 2
 
 
 @pytest.mark.parametrize("turn", [(False, False), (False, True), (True, False), (True, True)])

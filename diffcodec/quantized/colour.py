@@ -5,6 +5,8 @@
     3, 4     what the picture was converted from is coded: JPEG's YCbCr; 4: bottom up
     5, 6     the same of WebP's YUV
     7, 8     the same of Photo CD's YCC
+    9, 10    as 3 and 4, with chroma that was doubled by JPEG's decoder
+    11, 12   as 5 and 6, with chroma that was doubled by WebP's
 
 YCoCg-R takes luma mostly from green, and the networks know the noise and the edges of pictures in
 which green resembles it most. In a few pictures of strong colours red or blue does: that is

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffcodec.quantized import cells
 from diffcodec.quantized.ladder import Ladder
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LEVELS, LOW, TOP_RUNG, Step, steps
-from diffcodec.transforms import interpolation, rgb_to_ycocg, spaces, wavelet, ycocg_to_rgb
+from diffcodec.transforms import rgb_to_ycocg, spaces, wavelet, ycocg_to_rgb
 from diffcodec.transforms.spaces import Space
 from diffcodec.transforms.wavelet import details_shape
 
@@ -136,8 +136,7 @@ class Pyramid:
         if level > self.process.interpolated:
             return wavelet.inverse(low, bands, *size)
         luma = wavelet.inverse(low[:, :1], bands[:, :1], *size)
-        halved = self._halved(level)
-        chroma = interpolation.inverse(low[:, 1:], bands[:, 1:], *size, halved=halved)
+        chroma = spaces.join(self._doubled(level), low[:, 1:], bands[:, 1:], *size)
         return torch.cat((luma, chroma), 1)
 
     def analyse(self, planes: Tensor) -> dict[int, Tensor]:
@@ -149,10 +148,9 @@ class Pyramid:
             if level > self.process.interpolated:
                 low, details = wavelet.forward(low)
             else:
-                halved = self._halved(level)
-                luma, chroma = low[:, :1], low[:, 1:]
-                parts = wavelet.forward(luma), interpolation.forward(chroma, halved=halved)
-                low, details = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+                chroma = spaces.split(self._doubled(level), low[:, 1:])
+                both = wavelet.forward(low[:, :1]), chroma
+                low, details = (torch.cat(part, 1) for part in zip(*both, strict=True))
             values[level] = details.flatten(1, 2)
         values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
         values[LOW][:, ::3] = low
@@ -168,15 +166,15 @@ class Pyramid:
             return spaces.to_rgb(self.space, low)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
 
+    def _doubled(self, level: int) -> Space | None:
+        """The space by which chroma of a level was doubled, if any is known."""
+        return self.space if level == 1 else None
+
     def _middle(self) -> Tensor:
         """Y, Co and Cg of middle grey, or what they are in the space, int32 [3, 1, 1]."""
         blue, red = (0, 0) if self.space is None else self.space.grey
         middle = [mid_grey(self.depth), red, blue]
         return torch.tensor(middle, dtype=torch.int32, device="cpu").view(3, 1, 1)
-
-    def _halved(self, level: int) -> bool:
-        """Whether chroma of a level is that of an interpolated picture."""
-        return level == 1 and self.space is not None and self.space.halved
 
 
 # Planes that are on a device already can be used while a CUDA graph is recorded.

@@ -8,13 +8,15 @@ those around it costs least.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+
+from diffcodec.transforms import interpolation, triangle
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Space:
         luma, red, green, blue: tables int32 [256], of green [2, 256].
         grey: Cb and Cr of grey.
         halved: whether Cb and Cr are means of every second row and column around them.
+        triangle: if they were doubled by `triangle`, its `odd`; else 0.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Space:
     blue: NDArray
     grey: tuple[int, int]
     halved: bool = False
+    triangle: int = 0
 
 
 _ALL = np.arange(256)
@@ -85,7 +89,17 @@ def _space(
     return Space(name, shift, whole[0], whole[1], whole[2], whole[3], grey, halved)
 
 
-SPACES = (_jpeg(), _webp(), _photo_cd())
+CONVERSIONS = (_jpeg(), _webp(), _photo_cd())
+
+SPACES = (
+    *CONVERSIONS,
+    replace(CONVERSIONS[0], triangle=7),
+    replace(CONVERSIONS[1], triangle=8),
+)
+"""By number: conversions, and those after which chroma is known to have been doubled."""
+
+DOUBLED = 0.75
+"""How many of the details of doubled chroma are zero at least."""
 
 LOOKED_AT = 1 << 12
 """Pixels that are looked at first."""
@@ -93,24 +107,42 @@ LOOKED_AT = 1 << 12
 FEWEST = 64
 """Different colours, neither grey nor clipped, that are no chance."""
 
+_DECIDES = 512  # rows and columns of the middle that tell whether chroma was doubled
 _NEAR = 3  # how far Y of a colour that is not clipped may be from its estimate
 
 
 def find(rgb: NDArray) -> tuple[int, NDArray] | None:
-    """The number in SPACES of what all pixels of uint8 [3, H, W] come from, and Y, Cr and Cb.
+    """The number in SPACES that suits uint8 [3, H, W] best, and Y, Cr and Cb.
 
-    None if there is no such space.
+    None if there is none that all pixels come from.
     """
     some = rgb.reshape(3, 1, -1)[:, :, :: max(1, rgb[0].size // LOOKED_AT)]
     clear = ((some > 0) & (some < 255)).all(0) & (some != some[:1]).any(0)
     if np.unique(some[:, clear], axis=1).shape[1] < FEWEST:
         return None
-    for number, space in enumerate(SPACES):
+    for number, space in enumerate(CONVERSIONS):
         if from_rgb(space, some) is not None:
             planes = from_rgb(space, rgb)
             if planes is not None:
-                return number, planes
+                return _doubled(number, planes[1:]), planes
     return None
+
+
+def _doubled(number: int, chroma: NDArray) -> int:
+    """The number of a space, or that of the same with doubled chroma, if that suits [2, H, W]."""
+    for other in range(len(CONVERSIONS), len(SPACES)):
+        if SPACES[other].luma is SPACES[number].luma:
+            middle = torch.from_numpy(_middle(chroma).astype(np.int32))
+            _, details = split(SPACES[other], middle)
+            zeros = int((details == 0).sum()) / max(details.numel(), 1)
+            return other if zeros > DOUBLED else number
+    return number
+
+
+def _middle(planes: NDArray) -> NDArray:
+    """As much of the middle of [C, H, W] as decides, from even rows and columns on."""
+    down, across = (max(side - _DECIDES, 0) // 4 * 2 for side in planes.shape[1:])
+    return planes[:, down : down + _DECIDES, across : across + _DECIDES]
 
 
 def to_rgb(space: Space, planes: Tensor) -> Tensor:
@@ -129,6 +161,24 @@ def from_rgb(space: Space, rgb: NDArray) -> NDArray | None:
         if not _solve(rgb, planes, clipped, space.shift, np.array(space.grey), *tables):
             return None
     return planes.astype(np.uint8)
+
+
+def split(space: Space | None, chroma: Tensor) -> tuple[Tensor, Tensor]:
+    """Low band and details of chroma [..., 2, H, W], as of `wavelet.forward`.
+
+    Those of pictures of the space, if its chroma was doubled, are nearly all zero.
+    """
+    if space is not None and space.triangle:
+        return triangle.forward(chroma, odd=space.triangle)
+    return interpolation.forward(chroma, halved=space is not None and space.halved)
+
+
+def join(space: Space | None, low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
+    """Invert `split` exactly, as `wavelet.inverse` does."""
+    if space is not None and space.triangle:
+        return triangle.inverse(low, details, height, width, odd=space.triangle)
+    halved = space is not None and space.halved
+    return interpolation.inverse(low, details, height, width, halved=halved)
 
 
 def halved_from(chroma: NDArray) -> tuple[bool, bool]:
