@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bench import catalogue, environment, report
+from bench import decoded as decoded_run
 from bench import density as density_run
 from bench import known as known_run
 from bench import ladder as ladder_run
@@ -53,6 +54,20 @@ def lossless(
     """Lossless file sizes; every file is decoded and compared with its original."""
     codecs = chosen(catalogue.lossless_codecs(), names, slow)
     return lossless_run.run(pictures, codecs, cache(out), jobs)
+
+
+@main.command()
+@DATA
+@LIMIT
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the PNG files.",
+)
+def decoded(data: Path, limit: int | None, out: Path) -> None:
+    """Write PNG files of what JPEG and WebP files of pictures decode to, for `lossless`."""
+    decoded_run.write(find(data, limit=limit), out)
 
 
 @main.command()

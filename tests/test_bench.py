@@ -20,6 +20,7 @@ from bench import (
     BenchError,
     catalogue,
     codecs,
+    decoded,
     jpeg2000,
     known,
     learned,
@@ -44,6 +45,7 @@ from bench.metrics import (
 )
 from bench.options import chosen
 from bench.pictures import find
+from bench.planes import Planes
 
 PEERS = [codec for codec in catalogue.lossless_codecs() if codec.name != ours.NAME]
 CURVES = [codec for codec in catalogue.rd_codecs() if not isinstance(codec, learned.Learned)]
@@ -694,3 +696,21 @@ def test_only_the_named_pictures_are_measured(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("c.png\na.png\n")
     found = find(tmp_path, only=tmp_path / "names.txt")
     assert [picture.name for picture in found] == ["a.png", "c.png"]
+
+
+def test_what_lossy_files_decode_to_is_measured_as_what_it_was_converted_from(
+    tmp_path: Path,
+) -> None:
+    waves(128).save(tmp_path / "waves.png")
+    outcome = bench("decoded", "--data", tmp_path, "--out", tmp_path / "decoded")
+    assert outcome.exit_code == 0
+    files = find(tmp_path / "decoded")
+    assert [file.path.stem for file in files] == [f"waves-{kind}" for kind in decoded.KINDS]
+    plain = peers.ImagecodecsCodec("plain", format="jpegxl", options={"lossless": True})
+    planes = Planes("planes", format="jpegxl", options={"lossless": True})
+    skip_if_missing(planes)
+    for file in files:
+        image = file.load()
+        data = planes.encode(image, "lossless")
+        assert planes.decode(data).tobytes() == image.tobytes()
+        assert len(data) < len(plain.encode(image, "lossless"))
