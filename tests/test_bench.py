@@ -572,7 +572,7 @@ def test_an_unknown_codec_is_told_the_known_ones(data: Path) -> None:
     outcome = bench("lossless", "--data", data, "--codec", "nothing")
     assert outcome.exit_code == 2
     told = outcome.output.replace("\n", " ")
-    assert "nothing is none of diffcodec, diffcodec fitted, PNG" in told
+    assert "nothing is none of diffcodec, diffcodec fitted, diffcodec RGB, PNG" in told
 
 
 def test_slow_peers_wait_until_they_are_asked_for() -> None:
