@@ -40,6 +40,8 @@ class Info:
     rungs: list
     depth: int = 8
     process: str = "photo"
+    space: str = "JPEG's YCbCr"
+    fitted: bool = True
     model: str = "0123abcd"
     checksum: int = 0xBEEF
     lossless: bool = True
@@ -638,7 +640,8 @@ def test_info_prints_the_header_and_the_rungs(coded):
     assert fields == {
         "picture": "24x17 RGB",
         "process": "photo",
-        "model": "0123abcd",
+        "colours": "JPEG's YCbCr",
+        "model": "0123abcd, fitted to the picture",
         "checksum": "0000beef",
         "coding": "lossless",
         "file": f"complete, {size:,} bytes, {8 * size / (24 * 17):.3f} bpp",
