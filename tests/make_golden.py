@@ -30,6 +30,8 @@ CASES = {
     "jpeg": (("RGB", 8, 60, 49, 0), PHOTO),
     "webp": (("RGBA", 8, 50, 40, 1), PHOTO),
     "photo-cd": (("RGB", 8, 56, 50, 2), PHOTO),
+    "jpeg-doubled": (("RGB", 8, 61, 50, 3), PHOTO),
+    "webp-doubled": (("RGBA", 8, 50, 45, 4), PHOTO),
     "calm": (("RGB", 8, 50, 150), PHOTO),
     "deep": (("RGBA", 16, 11, 9), PHOTO),
     "deep-grey": (("L", 16, 52, 9), PHOTO),
@@ -81,17 +83,30 @@ def planes(mode: str, depth: int, width: int, height: int, space: int | None = N
 def converted(luma: np.ndarray, space: spaces.Space) -> np.ndarray:
     """Colours [H, W, 3] that a space makes of luma [H, W] and of chroma.
 
-    Chroma is known at every second row and column, from the second on, and interpolated between.
+    Chroma is known at every second row and column, from the second on, and interpolated between,
+    or it is doubled as the space has it. It is found again then where little is clipped.
     """
-    y, x = np.indices(luma.shape)
-    around = [((y - i).clip(0) // 2, (x - j).clip(0) // 2) for i in (0, 1) for j in (0, 1)]
     blue, red = space.grey
-    chroma = [
-        grey + (sum((a * row + b * column) % 41 - 20 for row, column in around) + 2 >> 2)
-        for grey, a, b in ((red, 3, 5), (blue, 7, 2))
-    ]
+    make = doubled if space.triangle else interpolated
+    luma = 7 * luma // 8 + 16 if space.triangle else luma
+    chroma = [grey + make(space, *luma.shape, a, b) for grey, a, b in ((red, 3, 5), (blue, 7, 2))]
     rgb = spaces.to_rgb(space, torch.from_numpy(np.stack((luma, *chroma))))
     return np.moveaxis(rgb.numpy(), 0, -1)
+
+
+def interpolated(_: spaces.Space, height: int, width: int, down: int, across: int) -> np.ndarray:
+    """A plane [H, W] of means of a pattern with these slopes."""
+    y, x = np.mgrid[:height, :width]
+    around = [((y - i).clip(0) // 2, (x - j).clip(0) // 2) for i in (0, 1) for j in (0, 1)]
+    return sum((down * row + across * column) % 41 - 20 for row, column in around) + 2 >> 2
+
+
+def doubled(space: spaces.Space, height: int, width: int, down: int, across: int) -> np.ndarray:
+    """A plane [H, W] that a space makes of the pattern."""
+    y, x = np.mgrid[: -(-height // 2), : -(-width // 2)]
+    half = torch.from_numpy((down * y + across * x) % 41 - 20)[None]
+    nothing = torch.zeros((1, 3, *half.shape[1:]), dtype=half.dtype)
+    return spaces.join(space, half, nothing, height, width)[0].numpy()
 
 
 def pictures() -> list[Image.Image]:

@@ -80,8 +80,9 @@ def test_the_golden_files_are_of_all_kinds():
     assert headers["stored"].codec == container.STORED
     assert headers["rgb"].mirrored != headers["mirrored"].mirrored
     assert headers["exchanged"].colours
-    spaces = {name: headers[name].colours for name in ("jpeg", "webp", "photo-cd")}
-    assert spaces == {"jpeg": 3, "webp": 5, "photo-cd": 8} and headers["photo-cd"].mirrored
+    spaces = {"jpeg": 3, "webp": 5, "photo-cd": 8, "jpeg-doubled": 9, "webp-doubled": 11}
+    assert {name: headers[name].colours for name in spaces} == spaces
+    assert headers["photo-cd"].mirrored
     assert headers["wide"].codec == container.QUANTISED
     assert headers["drawing"].codec == headers["drawing-lossy"].codec == container.ABSORBING
     assert headers["tiles"].tile and headers["tiles-lossy"].tile and headers["steps"].step > 1

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from . import spaces
+
 QUANTISED, STORED = 0, 4
 """The codecs that this decoder knows."""
 
@@ -83,7 +85,7 @@ def _read(data: bytes) -> File:
         raise ValueError("The file has impossible steps.")
     if codec == STORED and flags & (16 | 32):
         raise ValueError("Stored samples are neither mirrored nor transformed.")
-    last = (8 if depth == 8 else 2) if mode.startswith("RGB") else 0
+    last = (spaces.LAST if depth == 8 else spaces.FIRST - 1) if mode.startswith("RGB") else 0
     if colours > last:
         raise ValueError(f"There is no colour transform {colours} of {mode}, {depth} bits.")
     return File(

@@ -4,7 +4,9 @@ Whatever has coefficients of a level is int64 [9, h, w]: HL, LH and HH of Y, of 
 of a space's Y, Cr and Cb, each filled up with zeros to the size of the low band.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -63,8 +65,8 @@ class Pyramid:
         bands = coefficients.reshape(3, 3, *low.shape[1:])
         chroma = _wavelet
         if level <= self.interpolated:
-            halved = level == 1 and self.space is not None and self.space.halved
-            chroma = _double if halved else _interpolate
+            double = self.space.double if self.space is not None and level == 1 else None
+            chroma = partial(_differences, double) if double else _interpolate
         ways = _wavelet, chroma, chroma
         return np.stack([way(*both, *size) for way, *both in zip(ways, low, bands, strict=True)])
 
@@ -123,14 +125,16 @@ def _interpolate(low: np.ndarray, bands: np.ndarray, height: int, width: int) ->
     return plane
 
 
-def _double(low: np.ndarray, bands: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One level of interpolation with halves rounded up, back."""
+def _differences(
+    double: Callable[[np.ndarray, int, int], np.ndarray],
+    low: np.ndarray,
+    bands: np.ndarray,
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """One level of differences from the low band doubled, back."""
     hl, lh, hh = _real(bands, height, width)
-    padded = np.pad(low, ((0, 1), (0, 1)), "edge")
-    rows, columns = np.arange(height)[:, None], np.arange(width)
-    # Of four samples, two are the same in a known row or column.
-    sums = sum(padded[rows + i >> 1, columns + j >> 1] for i in (0, 1) for j in (0, 1))
-    plane = sums + 2 >> 2
+    plane = double(low, height, width)
     plane[::2, 1::2] += hl
     plane[1::2, ::2] += lh
     plane[1::2, 1::2] += hh

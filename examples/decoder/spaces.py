@@ -1,7 +1,8 @@
-"""The spaces of colour transforms 3 to 8: integers Y, Cr and Cb, of which some decoder made RGB."""
+"""The spaces of colour transforms 3 to 12: integers Y, Cr and Cb, of which a decoder made RGB."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,12 +19,13 @@ class Space:
     Attributes:
         convert: gives red, green and blue of Y, Cr and Cb from 0 to 255.
         grey: the Cr and the Cb of grey.
-        halved: whether Cr and Cb are taken to be known at every second row and column.
+        double: if Cr and Cb are told as differences from a plane that was doubled, gives that of
+            height and width from the one of half the size.
     """
 
     convert: Callable[[np.ndarray, np.ndarray, np.ndarray], Colours]
     grey: tuple[int, int] = (128, 128)
-    halved: bool = False
+    double: Callable[[np.ndarray, int, int], np.ndarray] | None = None
 
     def picture(self, planes: np.ndarray) -> np.ndarray:
         """Red, green and blue, int64 [3, height, width], of Y, Cr and Cb of that shape.
@@ -77,4 +79,31 @@ def _photo_cd(y: np.ndarray, cr: np.ndarray, cb: np.ndarray) -> Colours:
     )
 
 
-_SPACES = Space(_jpeg), Space(_webp), Space(_photo_cd, (137, 156), halved=True)
+def _means(low: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Samples of every second row and column, and between them means of two or four."""
+    padded = np.pad(low, ((0, 1), (0, 1)), "edge")
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    # Of four samples, two are the same in a known row or column.
+    sums = sum(padded[rows + i >> 1, columns + j >> 1] for i in (0, 1) for j in (0, 1))
+    return sums + 2 >> 2
+
+
+def _triangle(low: np.ndarray, height: int, width: int, odd: int) -> np.ndarray:
+    """Nine, three, three and one sixteenths; `odd` is what odd columns have added to theirs."""
+    padded = np.pad(low, 1, "edge")
+    rows, columns = np.arange(height), np.arange(width)
+    tall = 3 * padded[rows // 2 + 1] + padded[rows // 2 + rows % 2 * 2]
+    sums = 3 * tall[:, columns // 2 + 1] + tall[:, columns // 2 + columns % 2 * 2]
+    return sums + np.where(columns % 2, odd, 8) >> 4
+
+
+_SPACES = (
+    Space(_jpeg),
+    Space(_webp),
+    Space(_photo_cd, (137, 156), _means),
+    Space(_jpeg, double=partial(_triangle, odd=7)),
+    Space(_webp, double=partial(_triangle, odd=8)),
+)
+
+LAST = FIRST + 2 * len(_SPACES) - 1
+"""The number of the last one."""
