@@ -19,7 +19,8 @@ class Planes(ImagecodecsCodec):
     """Grey files of luma and chroma where a picture has other colours than RGB, as diffcodec does.
 
     Where chroma was doubled, of what it was doubled from, and of the differences from that. A
-    file has the number of the space (255: none), how it is turned, and each length and grey file.
+    file has the number of the space (255: none), how it is turned and whether chroma is of half the
+    size, and each length and grey file.
     """
 
     def encode(self, image: Image.Image, setting: Setting) -> bytes:
@@ -35,14 +36,16 @@ class Planes(ImagecodecsCodec):
         if space.halved:
             turn = spaces.halved_from(planes[1:])
         parts = list(_turned(planes, *turn))
+        halves = False
         if space.halved or space.triangle:
             chroma = torch.from_numpy(np.stack(parts[1:]).astype(np.int32))
             low, details = spaces.split(space, chroma)
-            parts[1:] = [*low.numpy(), details.flatten(0, 2).numpy()]
+            if halves := torch.equal(low & 255, low):
+                parts[1:] = [*low.numpy(), details.flatten(0, 2).numpy()]
         greys = (Image.fromarray((part & 255).astype(np.uint8)) for part in parts)
         files = [super(Planes, self).encode(grey, setting) for grey in greys]
         lengths = struct.pack(f"<{len(files)}I", *map(len, files))
-        return bytes((number, 2 * turn[0] + turn[1])) + lengths + b"".join(files)
+        return bytes((number, 4 * halves + 2 * turn[0] + turn[1])) + lengths + b"".join(files)
 
     def decode(self, data: bytes) -> Image.Image:
         import torch
@@ -53,7 +56,7 @@ class Planes(ImagecodecsCodec):
         if number == 255:
             return super().decode(data[2:])
         space = spaces.SPACES[number]
-        count = 4 if space.halved or space.triangle else 3
+        count = 4 if turn & 4 else 3
         lengths, start = struct.unpack_from(f"<{count}I", data, 2), 2 + 4 * count
         parts = []
         for length in lengths:
