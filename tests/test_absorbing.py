@@ -326,7 +326,9 @@ def test_patches_decide_on_large_pictures(monkeypatch):
     monkeypatch.setattr(choice, "_PATCH", 30)
     code = diffcodec.api.quantised.encode
     monkeypatch.setattr(
-        diffcodec.api.quantised, "encode", lambda *given: tried.append(given[2]) or code(*given)
+        diffcodec.api.quantised,
+        "encode",
+        lambda *given, rgb: tried.append(given[2]) or code(*given, rgb=rgb),
     )
     assert diffcodec.encode(pixels) == both
     assert [planes.shape for planes in tried] == [(3, 30, 30)] * 4  # and no photograph of it all
