@@ -27,19 +27,20 @@ class Planes(ImagecodecsCodec):
         import torch
 
         from diffcodec.transforms import spaces
+        from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
 
         found = spaces.find(np.ascontiguousarray(np.array(image).transpose(2, 0, 1)))
         if found is None:
             return bytes((255, 0)) + super().encode(image, setting)
         number, planes = found
         space, turn = spaces.SPACES[number], (False, False)
-        if space.halved:
+        if space.chroma is HALVED:
             turn = spaces.halved_from(planes[1:])
         parts = list(_turned(planes, *turn))
         halves = False
-        if space.halved or space.triangle:
+        if space.chroma is not INTERPOLATION:
             chroma = torch.from_numpy(np.stack(parts[1:]).astype(np.int32))
-            low, details = spaces.split(space, chroma)
+            low, details = space.chroma.forward(chroma)
             if halves := torch.equal(low & 255, low):
                 parts[1:] = [*low.numpy(), details.flatten(0, 2).numpy()]
         greys = (Image.fromarray((part & 255).astype(np.uint8)) for part in parts)
@@ -65,7 +66,7 @@ class Planes(ImagecodecsCodec):
         if count == 4:
             low = torch.from_numpy(np.stack(parts[1:3]).astype(np.int32))
             details = torch.from_numpy(parts[3].astype(np.int32)).view(2, 3, *low.shape[1:])
-            chroma = spaces.join(space, low, details, *parts[0].shape) & 255
+            chroma = space.chroma.inverse(low, details, *parts[0].shape) & 255
             parts[1:] = chroma.numpy()
         planes = _turned(np.stack(parts), bool(turn & 2), bool(turn & 1))
         rgb = spaces.to_rgb(space, torch.from_numpy(planes.astype(np.int32)))

@@ -13,7 +13,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.container import VERSION
 from diffcodec.pictures.writing import write_image
-from diffcodec.transforms import spaces
+from diffcodec.transforms import spaces, triangle
 
 FOLDER = Path(__file__).parent / "golden" / f"version-{VERSION}"
 
@@ -87,8 +87,9 @@ def converted(luma: np.ndarray, space: spaces.Space) -> np.ndarray:
     or it is doubled as the space has it. It is found again then where little is clipped.
     """
     blue, red = space.grey
-    make = doubled if space.triangle else interpolated
-    luma = 7 * luma // 8 + 16 if space.triangle else luma
+    triangular = space.chroma in (triangle.JPEG, triangle.WEBP)
+    make = doubled if triangular else interpolated
+    luma = 7 * luma // 8 + 16 if triangular else luma
     chroma = [grey + make(space, *luma.shape, a, b) for grey, a, b in ((red, 3, 5), (blue, 7, 2))]
     rgb = spaces.to_rgb(space, torch.from_numpy(np.stack((luma, *chroma))))
     return np.moveaxis(rgb.numpy(), 0, -1)
@@ -106,7 +107,7 @@ def doubled(space: spaces.Space, height: int, width: int, down: int, across: int
     y, x = np.mgrid[: -(-height // 2), : -(-width // 2)]
     half = torch.from_numpy((down * y + across * x) % 41 - 20)[None]
     nothing = torch.zeros((1, 3, *half.shape[1:]), dtype=half.dtype)
-    return spaces.join(space, half, nothing, height, width)[0].numpy()
+    return space.chroma.inverse(half, nothing, height, width)[0].numpy()
 
 
 def pictures() -> list[Image.Image]:

@@ -12,6 +12,7 @@ from PIL import Image
 import diffcodec
 from diffcodec.errors import FormatError
 from diffcodec.transforms import interpolation, spaces, triangle
+from diffcodec.transforms.interpolation import INTERPOLATION
 from diffcodec.transforms.spaces import SPACES
 
 JPEG, WEBP, PHOTO_CD, JPEG_DOUBLED, WEBP_DOUBLED = range(5)
@@ -36,10 +37,11 @@ def photograph(number: int, height: int = 60, width: int = 80) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     luma = 20 + 3 * rows + np.random.default_rng(1).integers(0, 6, (height, width))
     red, blue = 120 + columns // 3, 150 - rows // 4 + luma % 3
-    if SPACES[number].halved or SPACES[number].triangle:
+    transform = SPACES[number].chroma
+    if transform is not INTERPOLATION:
         half = torch.from_numpy(np.stack((red, blue))[:, ::2, ::2].astype(np.int32))
         details = torch.zeros((2, 3, *half.shape[1:]), dtype=torch.int32)
-        red, blue = spaces.join(SPACES[number], half, details, height, width).numpy()
+        red, blue = transform.inverse(half, details, height, width).numpy()
     return colours(number, np.stack((luma, red, blue)).clip(0, 255).astype(np.uint8))
 
 

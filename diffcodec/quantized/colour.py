@@ -33,6 +33,7 @@ from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.transforms import GREENS, exchanged, spaces
+from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space
 
 PATCHES, PATCH = 4, 32
@@ -85,7 +86,7 @@ def prepare(model: Model, header: Header, planes: NDArray, *, rgb: bool) -> tupl
         return replace(header, colours=select(model, planes, header.depth)), planes
     number, converted = found
     upwards = mirrored = False
-    if SPACES[number].halved and not header.tile:
+    if SPACES[number].chroma is HALVED and not header.tile:
         upwards, mirrored = spaces.halved_from(converted[1:])
     colours = len(GREENS) + 2 * number + upwards
     header = replace(header, colours=colours, mirrored=mirrored)

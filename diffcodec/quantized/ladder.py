@@ -8,7 +8,8 @@ bands or colours can come later or earlier than that, as the eye prefers (design
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -100,6 +101,18 @@ class Ladder:
         """Rows of the rung and of the level in the networks' tables."""
         row = int(self.rows[step.rung_at_8_bits - FINISH, step.level - 1])
         return row, step.level - 1
+
+
+@lru_cache
+def finer_chroma(ladder: Ladder) -> Ladder:
+    """The same with planes of chroma one finer, if they are not 0.
+
+    One of a space's Cb or Cr weighs about twice as much in RGB as one of Co or Cg.
+    """
+    details, low = ladder.details.clone(), ladder.low.clone()
+    for chroma in (details[..., CHANNELS // 3 :], low[..., 1:]):
+        chroma.sub_(1).clamp_(min=0)
+    return replace(ladder, details=details, low=low)
 
 
 def white(

@@ -3,18 +3,19 @@
 A process is what a model file fixes of it; a pyramid is the process on pictures of one size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from diffcodec.quantized import cells
-from diffcodec.quantized.ladder import Ladder
+from diffcodec.quantized.ladder import Ladder, finer_chroma
 from diffcodec.quantized.schedule import CHANNELS, DEPTH, LEVELS, LOW, TOP_RUNG, Step, steps
-from diffcodec.transforms import rgb_to_ycocg, spaces, wavelet, ycocg_to_rgb
+from diffcodec.transforms import rgb_to_ycocg, spaces, ycocg_to_rgb
+from diffcodec.transforms.interpolation import INTERPOLATION
 from diffcodec.transforms.spaces import Space
-from diffcodec.transforms.wavelet import details_shape
+from diffcodec.transforms.wavelet import WAVELET, Transform, details_shape
 
 _CPU = torch.device("cpu")
 
@@ -34,7 +35,8 @@ class Process:
 
         Their planes are RGB or, if there is a space, integers of that.
         """
-        return Pyramid(self, height, width, depth, space)
+        process = self if space is None else replace(self, ladder=finer_chroma(self.ladder))
+        return Pyramid(process, height, width, depth, space)
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,12 @@ class Pyramid:
 
     def planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of a level once a rung is done, int32 [1, CHANNELS, 1, 1]."""
-        finer = self.space is not None
-        return _planes(self.process.ladder, rung, level, self.levels, finer, device)
+        return _planes(self.process.ladder, rung, level, self.levels, device)
 
     def low_planes(self, rung: int, level: int, device: torch.device = _CPU) -> Tensor:
         """Planes of the error of the low band on which a level works, int32 [1, 3, 1, 1]."""
         own = self.levels if level == LOW else level
-        return _low_planes(self.process.ladder, rung, own, self.space is not None, device)
+        return _low_planes(self.process.ladder, rung, own, device)
 
     def cells_at(self, values: Tensor, rung: int, level: int) -> tuple[Tensor, Tensor]:
         """Floors and planes of a level's exact coefficients int32 [N, 9, h, w] after a rung."""
@@ -133,10 +134,8 @@ class Pyramid:
         if level == LOW:
             return coefficients[:, ::3]
         size, bands = self.low_size(level - 1), coefficients.unflatten(1, (3, 3))
-        if level > self.process.interpolated:
-            return wavelet.inverse(low, bands, *size)
-        luma = wavelet.inverse(low[:, :1], bands[:, :1], *size)
-        chroma = spaces.join(self._doubled(level), low[:, 1:], bands[:, 1:], *size)
+        luma = WAVELET.inverse(low[:, :1], bands[:, :1], *size)
+        chroma = self._chroma(level).inverse(low[:, 1:], bands[:, 1:], *size)
         return torch.cat((luma, chroma), 1)
 
     def analyse(self, planes: Tensor) -> dict[int, Tensor]:
@@ -145,12 +144,8 @@ class Pyramid:
         low = (rgb_to_ycocg(low) if self.space is None else low) - self._middle()
         values = {}
         for level in range(1, self.levels + 1):
-            if level > self.process.interpolated:
-                low, details = wavelet.forward(low)
-            else:
-                chroma = spaces.split(self._doubled(level), low[:, 1:])
-                both = wavelet.forward(low[:, :1]), chroma
-                low, details = (torch.cat(part, 1) for part in zip(*both, strict=True))
+            both = WAVELET.forward(low[:, :1]), self._chroma(level).forward(low[:, 1:])
+            low, details = (torch.cat(part, 1) for part in zip(*both, strict=True))
             values[level] = details.flatten(1, 2)
         values[LOW] = low.new_zeros((len(low), CHANNELS, *low.shape[-2:]))
         values[LOW][:, ::3] = low
@@ -166,9 +161,11 @@ class Pyramid:
             return spaces.to_rgb(self.space, low)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
 
-    def _doubled(self, level: int) -> Space | None:
-        """The space by which chroma of a level was doubled, if any is known."""
-        return self.space if level == 1 else None
+    def _chroma(self, level: int) -> Transform:
+        """The transform of chroma at a level."""
+        if level > self.process.interpolated:
+            return WAVELET
+        return self.space.chroma if self.space is not None and level == 1 else INTERPOLATION
 
     def _middle(self) -> Tensor:
         """Y, Co and Cg of middle grey, or what they are in the space, int32 [3, 1, 1]."""
@@ -179,24 +176,13 @@ class Pyramid:
 
 # Planes that are on a device already can be used while a CUDA graph is recorded.
 @lru_cache(1 << 11)
-def _planes(
-    ladder: Ladder, rung: int, level: int, levels: int, finer: bool, device: torch.device
-) -> Tensor:
-    planes = ladder.planes(rung, level, levels)
-    return (_finer(planes, CHANNELS // 3) if finer else planes).to(device)
+def _planes(ladder: Ladder, rung: int, level: int, levels: int, device: torch.device) -> Tensor:
+    return ladder.planes(rung, level, levels).to(device)
 
 
 @lru_cache(1 << 11)
-def _low_planes(ladder: Ladder, rung: int, level: int, finer: bool, device: torch.device) -> Tensor:
-    planes = ladder.low_planes(rung, level)
-    return (_finer(planes, 1) if finer else planes).to(device)
-
-
-def _finer(planes: Tensor, luma: int) -> Tensor:
-    """Planes [1, C, 1, 1] of which those after luma's are one finer: one of Cb or Cr weighs about
-    twice as much in RGB as one of Co or Cg."""
-    chroma = (planes[:, luma:] - 1).clamp(min=0)
-    return torch.cat((planes[:, :luma], chroma), 1)
+def _low_planes(ladder: Ladder, rung: int, level: int, device: torch.device) -> Tensor:
+    return ladder.low_planes(rung, level).to(device)
 
 
 def mid_grey(depth: int) -> int:

@@ -6,10 +6,12 @@ where noise is less than a step of the values, the update of a wavelet and its r
 seventh of the bits and more.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from diffcodec.transforms.wavelet import pack, predict, unpack
+from diffcodec.transforms.wavelet import Transform, pack, predict, unpack
 
 
 def forward(image: Tensor, *, halved: bool = False) -> tuple[Tensor, Tensor]:
@@ -37,6 +39,10 @@ def inverse(
     image[..., 0::2, 0::2], image[..., 0::2, 1::2] = low, across
     image[..., 1::2, 0::2], image[..., 1::2, 1::2] = down, diagonal + amid
     return image
+
+
+INTERPOLATION = Transform(forward, inverse)
+HALVED = Transform(partial(forward, halved=True), partial(inverse, halved=True))
 
 
 def _beside(low: Tensor, across: Tensor, down: Tensor, halved: bool) -> tuple[Tensor, Tensor]:

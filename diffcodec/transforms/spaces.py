@@ -16,7 +16,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.transforms import interpolation, triangle
+from diffcodec.transforms import triangle
+from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
+from diffcodec.transforms.wavelet import Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +32,8 @@ class Space:
         shift: bits after the point.
         luma, red, green, blue: tables int32 [256], of green [2, 256].
         grey: Cb and Cr of grey.
-        halved: whether Cb and Cr are means of every second row and column around them.
-        triangle: if they were doubled by `triangle`, its `odd`; else 0.
+        chroma: the finest level of Cb and Cr; if it is not INTERPOLATION, they were doubled, and
+            most details are zero.
     """
 
     name: str
@@ -41,8 +43,7 @@ class Space:
     green: NDArray
     blue: NDArray
     grey: tuple[int, int]
-    halved: bool = False
-    triangle: int = 0
+    chroma: Transform = INTERPOLATION
 
 
 _ALL = np.arange(256)
@@ -71,7 +72,7 @@ def _photo_cd() -> Space:
     """
     blue, red = 145352 * (_ALL - 156), 119374 * (_ALL - 137)
     green = -12714 * (blue >> 16), -33358 * (red >> 16)
-    return _space("Photo CD's YCC", 16, 89024 * _ALL, red, green, blue, (156, 137), halved=True)
+    return _space("Photo CD's YCC", 16, 89024 * _ALL, red, green, blue, (156, 137), HALVED)
 
 
 def _space(
@@ -82,19 +83,18 @@ def _space(
     green: Sequence[NDArray],
     blue: NDArray,
     grey: tuple[int, int] = (128, 128),
-    *,
-    halved: bool = False,
+    chroma: Transform = INTERPOLATION,
 ) -> Space:
     whole = [np.asarray(table, np.int32) for table in (luma, red, np.stack(green), blue)]
-    return Space(name, shift, whole[0], whole[1], whole[2], whole[3], grey, halved)
+    return Space(name, shift, whole[0], whole[1], whole[2], whole[3], grey, chroma)
 
 
 CONVERSIONS = (_jpeg(), _webp(), _photo_cd())
 
 SPACES = (
     *CONVERSIONS,
-    replace(CONVERSIONS[0], triangle=7),
-    replace(CONVERSIONS[1], triangle=8),
+    replace(CONVERSIONS[0], chroma=triangle.JPEG),
+    replace(CONVERSIONS[1], chroma=triangle.WEBP),
 )
 """By number: conversions, and those after which chroma is known to have been doubled."""
 
@@ -133,7 +133,7 @@ def _doubled(number: int, chroma: NDArray) -> int:
     for other in range(len(CONVERSIONS), len(SPACES)):
         if SPACES[other].luma is SPACES[number].luma:
             middle = torch.from_numpy(_middle(chroma).astype(np.int32))
-            _, details = split(SPACES[other], middle)
+            _, details = SPACES[other].chroma.forward(middle)
             zeros = int((details == 0).sum()) / max(details.numel(), 1)
             return other if zeros > DOUBLED else number
     return number
@@ -161,24 +161,6 @@ def from_rgb(space: Space, rgb: NDArray) -> NDArray | None:
         if not _solve(rgb, planes, clipped, space.shift, np.array(space.grey), *tables):
             return None
     return planes.astype(np.uint8)
-
-
-def split(space: Space | None, chroma: Tensor) -> tuple[Tensor, Tensor]:
-    """Low band and details of chroma [..., 2, H, W], as of `wavelet.forward`.
-
-    Those of pictures of the space, if its chroma was doubled, are nearly all zero.
-    """
-    if space is not None and space.triangle:
-        return triangle.forward(chroma, odd=space.triangle)
-    return interpolation.forward(chroma, halved=space is not None and space.halved)
-
-
-def join(space: Space | None, low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
-    """Invert `split` exactly, as `wavelet.inverse` does."""
-    if space is not None and space.triangle:
-        return triangle.inverse(low, details, height, width, odd=space.triangle)
-    halved = space is not None and space.halved
-    return interpolation.inverse(low, details, height, width, halved=halved)
 
 
 def halved_from(chroma: NDArray) -> tuple[bool, bool]:

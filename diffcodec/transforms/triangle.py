@@ -8,13 +8,15 @@ in this way the other three have none either, if the low band is found that it w
 nearly, by least squares; and exactly, by a search around each place that does not come out right.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.transforms.wavelet import pack, unpack
+from diffcodec.transforms.wavelet import Transform, pack, unpack
 
 _STEPS, _RATE = 40, 0.47  # of gradients, whose squared gains are 1/4 to 4
 _HOPELESS = 1 / 8  # of squares that do not come out right: the image was not doubled
@@ -45,6 +47,9 @@ def inverse(low: Tensor, details: Tensor, height: int, width: int, *, odd: int) 
     image[..., 1::2, ::2] += down
     image[..., 1::2, 1::2] += diagonal
     return image
+
+
+JPEG, WEBP = (Transform(partial(forward, odd=odd), partial(inverse, odd=odd)) for odd in (7, 8))
 
 
 def _doubled(low: Tensor, height: int, width: int, odd: int) -> Tensor:

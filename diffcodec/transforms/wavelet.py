@@ -6,8 +6,18 @@ detail bands are filled up with zeros to the shape of the low band; `details_sha
 much of each is real.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Transform(NamedTuple):
+    """One level of a reversible transform: what splits as `forward` does, and what undoes that."""
+
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
+    inverse: Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def details_shape(height: int, width: int) -> tuple[tuple[int, int], ...]:
@@ -33,6 +43,9 @@ def inverse(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
     left = _merge(low.mT, vertical.mT).mT
     right = _merge(horizontal.mT, diagonal.mT).mT
     return _merge(left, right)
+
+
+WAVELET = Transform(forward, inverse)
 
 
 def pack(low: Tensor, bands: tuple[Tensor, Tensor, Tensor]) -> Tensor:
