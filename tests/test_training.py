@@ -603,6 +603,28 @@ def test_a_network_with_other_blocks_starts_from_a_model():
     assert fewer[2] != pytest.approx(same[2])
 
 
+def test_a_wider_network_starts_from_a_model():
+    narrow = tiny.shape((1, 1), (1, 0), (1, 0))
+    wide = replace(narrow, width=24, half_width=12, hidden=20)
+    assert (narrow.width, narrow.half_width, narrow.hidden) < (24, 12, 20)
+    config = replace(tiny.CONFIG, network=narrow)
+    file = tiny.model_file(config, tiny.network(config))
+    pyramid = PHOTO_PROCESS.pyramid(64, 64)
+    values = pyramid.analyse(torch.from_numpy(pixels(64, 64))[None])
+    nets = [Experts(shape) for shape in (narrow, wide)]
+    bits = []
+    for net in nets:
+        restore(net, file.tensors, models.output_units)
+        bits.append(sum(step_bits(net, pyramid, values, rung, [1])[1].sum() for rung in (1, 2, 4)))
+    assert bits[1].item() == pytest.approx(bits[0].item())
+    bits[1].backward()  # and what is new can learn, to be seen as well
+    new = nets[1].experts[0].merge.weight.grad[: narrow.width, narrow.width :]
+    assert float(new.abs().sum()) > 0
+    wider = tiny.model_file(replace(config, network=wide), nets[1]).tensors
+    with pytest.raises(ModelError, match="another shape"):
+        restore(nets[0], wider, models.output_units)
+
+
 def test_the_model_of_thumbnails_learns_from_mosaics(tmp_path, monkeypatch):
     task = THUMBNAIL.task
     monkeypatch.setattr(task, "draws", [replace(task.draws[0], batch=4)])

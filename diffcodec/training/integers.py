@@ -1,6 +1,7 @@
 """From a trained float network to the integer tensors of the exact one, and back."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from diffcodec.errors import ModelError
 from diffcodec.exact.layers import ACCUMULATOR_LIMIT, ACTIVATION_LIMIT, Index, check_bound
-from diffcodec.exact.networks import UNITS, tensor_shapes
+from diffcodec.exact.networks import UNITS, Layer, tensor_shapes
 from diffcodec.training.networks import Block, FilmConv, Sum
 
 WEIGHT_LIMIT = 127
@@ -61,10 +62,11 @@ def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputU
     """Undo `quantise` but for rounding: set the weights and tables of a float network in place.
 
     Residual blocks that the tensors have not are the identity; those that the network has not are
-    left out.
+    left out. Channels that the tensors have not come after the others, which do not see them at
+    first (as in Net2Net: Chen et al., 2016), so that the network's outputs are the same.
 
     Args:
-        net: a network of the shape that the tensors are of.
+        net: a network of the shape that the tensors are of, or a wider one.
         tensors: of a model file.
         output_units: of the network's outputs.
 
@@ -76,7 +78,9 @@ def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputU
         if isinstance(block, Block) and f"{name}.first.weight" not in tensors
         for part in ("first", "second")
     }
-    layers = {name: layer.layer for name, layer in _convs(net) if name not in new}
+    layers = {
+        name: _narrow(name, own.layer, tensors) for name, own in _convs(net) if name not in new
+    }
     for name, (_, shape) in tensor_shapes(layers).items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             raise ModelError(f"The model to start from is of another shape at {name}.")
@@ -88,14 +92,28 @@ def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputU
             tensors[f"{name}.{part}"] for part in ("weight", "bias", "multiplier", "step")
         )
         unit, made = _units(layer, tensors, step, output_units)
-        layer.weight.copy_(weight * step[:, None, None, None])
+        outputs, inputs = weight.shape[:2]
+        layer.weight[:outputs] = 0
+        layer.weight[:outputs, :inputs] = weight * step[:, None, None, None]
         for value, rung, level in (
             (bias * unit, layer.rung_bias, layer.level_bias),
             (multiplier * made / unit, layer.rung_gain, layer.level_gain),
         ):
             # Least squares: the means of the rows, and what they leave of those of the columns.
-            rung.copy_(value.mean(1))
-            level.copy_((value - value.mean(1, keepdim=True)).mean(0))
+            rung[:, :outputs] = value.mean(1).float()
+            level[:, :outputs] = (value - value.mean(1, keepdim=True)).mean(0).float()
+
+
+def _narrow(name: str, layer: Layer, tensors: Mapping[str, Tensor]) -> Layer:
+    """A layer with as many channels as the tensors have, where the network could have fewer."""
+    if f"{name}.weight" not in tensors:
+        return layer
+    outputs, inputs = (int(side) for side in tensors[f"{name}.weight"].shape[:2])
+    return replace(
+        layer,
+        outputs=layer.outputs if layer.domain is None else min(outputs, layer.outputs),
+        inputs=layer.inputs if layer.source in UNITS else min(inputs, layer.inputs),
+    )
 
 
 def _convs(net: nn.Module) -> Iterator[tuple[str, FilmConv]]:

@@ -65,6 +65,8 @@ def _networks(*blocks: tuple[int, int]) -> StepShape:
 
 PHOTO_NETWORKS = _networks((10, 1), (7, 0), (3, 0))
 
+LARGE_NETWORKS = replace(PHOTO_NETWORKS, width=128, half_width=128, hidden=96)
+
 THUMBNAIL_NETWORKS = _networks((12, 2), (8, 2), (4, 0))
 
 DENOISER_NETWORK = DenoiserShape(rungs=len(RUNG_ODDS), levels=LOW, width=96, blocks=12)
@@ -172,21 +174,19 @@ PHOTOS = {"photos/cid22": 0.35, "photos/imagenet": 0.3, "photos/clic": 0.15, "ph
 MOSAICS = {"cifar10/train_[01]*": 1.0}
 """Pictures of 32 x 32; the mosaic train_24 is held out, to validate on."""
 
-PHOTO = Recipe(
-    "photo",
-    Codec(
-        model.Config(
-            PHOTO_NETWORKS, PHOTO_PROCESS.interpolated, prior=20, significand=SIGNIFICAND, side=0
-        ),
-        PHOTO_PROCESS,
-        PHOTO_DRAWS,
-        calibration=Draw(256, 8),
-    ),
-    PHOTOS,
-    calibration=("photos/cid22",),
-    rate=3e-3,
-    minutes=720,
-)
+
+def _photo(name: str, networks: StepShape, minutes: float) -> Recipe:
+    config = model.Config(
+        networks, PHOTO_PROCESS.interpolated, prior=20, significand=SIGNIFICAND, side=0
+    )
+    codec = Codec(config, PHOTO_PROCESS, PHOTO_DRAWS, calibration=Draw(256, 8))
+    return Recipe(name, codec, PHOTOS, calibration=("photos/cid22",), rate=3e-3, minutes=minutes)
+
+
+PHOTO = _photo("photo", PHOTO_NETWORKS, 720)
+
+PHOTO_LARGE = _photo("photo-large", LARGE_NETWORKS, 2880)
+"""Four times the multiplications, for GPUs. It can start from the other's weights."""
 
 THUMBNAIL = Recipe(
     "thumbnail",
@@ -244,7 +244,10 @@ GAUSSIAN_64 = Recipe(
     minutes=120,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (PHOTO, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (PHOTO, PHOTO_LARGE, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)
+}
 
 
 def named(name: str) -> Recipe:
