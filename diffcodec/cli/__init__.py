@@ -14,7 +14,7 @@ from diffcodec.cli.coding import decode, encode, sample
 from diffcodec.cli.common import Commands
 from diffcodec.cli.inspect import info, preview
 from diffcodec.cli.likelihood import likelihood
-from diffcodec.cli.training import export, learn, pack, train
+from diffcodec.cli.training import export, fit, learn, pack, train
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,5 +40,17 @@ def main() -> None:
     atexit.register(gc.freeze)
 
 
-for command in (encode, decode, sample, info, preview, likelihood, pack, train, export, learn):
+for command in (
+    encode,
+    decode,
+    sample,
+    info,
+    preview,
+    likelihood,
+    pack,
+    train,
+    export,
+    fit,
+    learn,
+):
     main.add_command(command)

@@ -306,7 +306,7 @@ _COMPUTING = (
     click.option(
         "--model",
         type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-        help="A model file of your own, as `diffcodec export` writes it.",
+        help="A model file of your own, as `diffcodec export` or `fit` writes it.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""pack, train, export and learn."""
+"""pack, train, export, fit and learn."""
 
 from pathlib import Path
 
@@ -135,6 +135,45 @@ def export(
     from diffcodec import training
 
     training.export(checkpoint, out, calibration=calibration, validation=validation)
+
+
+@click.command()
+@click.argument("data", type=DATA)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The installed model of photographs or of very small pictures.  [that of photographs]",
+)
+@click.option(
+    "--minutes",
+    type=float,
+    callback=positive,
+    default=15.0,
+    show_default=True,
+    help="Train for so many minutes.",
+)
+@click.option("--validation", type=DATA, help="Pictures to measure on, now and then.")
+@click.option("--device", help="cpu, cuda or cuda:N.  [cuda where there is one]")
+def fit(
+    data: Path,
+    output: Path,
+    model: Path | None,
+    minutes: float,
+    validation: Path | None,
+    device: str | None,
+) -> None:
+    """Fit an installed model to the pictures in DATA, of one source.
+
+    DATA is a folder, or what `pack` wrote: pictures of one camera, scanner or game, some of them of
+    at least 128 x 128 pixels. The file is a difference from the model, some hundred kilobytes, and
+    serves as a model file wherever that model is installed.
+    """
+    from diffcodec import training
+
+    base = {} if model is None else {"model": model}
+    training.fit(data, output, **base, minutes=minutes, validation=validation, device=device)
+    click.echo(f"{output}: {output.stat().st_size:,} bytes")
 
 
 @click.command()

@@ -3,6 +3,10 @@
 A model file is a safetensors file. Its metadata hold three texts: `config`, JSON of the
 forward process and the shape of everything; `card`, JSON for readers, which decides nothing; and
 `digest`, over configuration and tensors. The first bytes of the digest are the model's id.
+
+A *difference file* has a difference from an installed model, its base, in the place of tensors; its
+configuration names the base by its digest. The digest in such a file is that of the whole model,
+which is what `parse` gives of it.
 """
 
 import hashlib
@@ -19,7 +23,8 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from diffcodec.errors import ModelError
-from diffcodec.exact import backends
+from diffcodec.exact import backends, differences
+from diffcodec.exact.differences import Difference
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
@@ -31,6 +36,9 @@ PHOTO, THUMBNAIL, DRAWING, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
 """The installed models."""
 
 ID_BYTES = 4
+
+_BASE, _DIFFERENCE = "base", "difference"
+"""The field of the base's digest, and the only tensor, of a difference file."""
 
 _DAMAGED = "The model file is damaged, or of another version of diffcodec."
 
@@ -88,14 +96,7 @@ class ModelFile:
 
     def write(self, path: Path) -> None:
         """Write the file aside and put it in its place."""
-        metadata = {
-            "config": json.dumps(self.config),
-            "card": json.dumps(self.card),
-            "digest": self.digest(),
-        }
-        aside = path.with_name(path.name + ".part")
-        save_file({k: v.contiguous() for k, v in self.tensors.items()}, aside, metadata)
-        aside.replace(path)
+        _write(path, self, self.digest())
 
 
 def read(path: Path) -> bytes:
@@ -107,19 +108,91 @@ def read(path: Path) -> bytes:
 
 
 def parse(content: bytes) -> ModelFile:
-    """What the bytes of a model file say. Raises ModelError if they are damaged."""
+    """The model that the bytes of a model file or of a difference file hold.
+
+    Raises ModelError if they are damaged, or the base of a difference is not installed.
+    """
+    file, digest = _stored(content)
+    whole = _resolved(file) if _BASE in file.config else file
+    if whole.digest() != digest:
+        raise ModelError("The model file is damaged: its digest is another one.")
+    return whole
+
+
+def changed(base: ModelFile, difference: Difference, card: dict[str, Any]) -> ModelFile:
+    """The model that differs so from another one."""
+    return ModelFile(base.config, card, differences.added(base.tensors, difference))
+
+
+def write_difference(
+    path: Path, base: ModelFile, difference: Difference, card: dict[str, Any]
+) -> None:
+    """Write a difference file aside and put it in its place.
+
+    Args: where to; the installed model; how the new model differs from it; the card of that.
+    """
+    tensors = {_DIFFERENCE: differences.pack(difference)}
+    digest = changed(base, difference, card).digest()
+    _write(path, ModelFile(_difference_config(base), card, tensors), digest)
+
+
+def installed(digest: str) -> Path | None:
+    """The installed model file whose digest begins so, in hexadecimal, if there is one."""
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("digest", "").startswith(digest):
+                return path
+    return None
+
+
+def _write(path: Path, file: ModelFile, digest: str) -> None:
+    """Write a file as it is, with the digest of the model that it stands for."""
+    metadata = {
+        "config": json.dumps(file.config),
+        "card": json.dumps(file.card),
+        "digest": digest,
+    }
+    aside = path.with_name(path.name + ".part")
+    save_file({k: v.contiguous() for k, v in file.tensors.items()}, aside, metadata)
+    aside.replace(path)
+
+
+def _stored(content: bytes) -> tuple[ModelFile, str]:
+    """What stands in a file, and the digest that it states."""
     try:
         metadata = _metadata(content)
         config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
-        file = ModelFile(config, card, load(content))
         if not isinstance(config, dict) or not isinstance(card, dict):
             raise TypeError
-        whole = file.digest() == metadata["digest"]
+        return ModelFile(config, card, load(content)), metadata["digest"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(_DAMAGED) from error
-    if not whole:
-        raise ModelError("The model file is damaged: its digest is another one.")
-    return file
+
+
+def _resolved(file: ModelFile) -> ModelFile:
+    """The model of a difference file."""
+    digest, shapes = file.config[_BASE], {_DIFFERENCE: (torch.uint8, 1)}
+    if not isinstance(digest, str) or len(digest) != 2 * hashlib.sha256().digest_size:
+        raise ModelError(_DAMAGED)
+    if {name: (each.dtype, each.ndim) for name, each in file.tensors.items()} != shapes:
+        raise ModelError(_DAMAGED)
+    path = installed(digest)
+    if path is None:
+        raise ModelError(
+            f"The model file is a difference from the model {digest[: 2 * ID_BYTES]}, which is not "
+            "installed; install the version of diffcodec that made it."
+        )
+    base, stated = _stored(read(path))
+    if _BASE in base.config:
+        raise ModelError("The model file is a difference from another difference.")
+    if base.digest() != stated or file.config != _difference_config(base):
+        raise ModelError(_DAMAGED)
+    return changed(base, differences.unpack(file.tensors[_DIFFERENCE], base.tensors), file.card)
+
+
+def _difference_config(base: ModelFile) -> dict[str, Any]:
+    """The configuration of a difference file."""
+    return {"process": base.config["process"], _BASE: base.digest()}
 
 
 def loader(build: Callable[[ModelFile], Built]) -> Callable[[Path], Built]:
@@ -154,11 +227,9 @@ def process(path: Path) -> str:
 
 def find(wanted: bytes) -> Path:
     """The installed model file with this id; raises ModelError if there is none."""
-    for path in sorted(WEIGHTS.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            digest = (file.metadata() or {}).get("digest", "")
-        if digest.startswith(wanted.hex()):
-            return path
+    path = installed(wanted.hex())
+    if path is not None:
+        return path
     raise ModelError(
         f"The file needs the model {wanted.hex()}, which is not installed; "
         "name its file, or install the version of diffcodec that made the file."

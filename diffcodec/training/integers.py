@@ -116,6 +116,23 @@ def _narrow(name: str, layer: Layer, tensors: Mapping[str, Tensor]) -> Layer:
     )
 
 
+@torch.no_grad()
+def in_units(
+    net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputUnits
+) -> dict[str, Tensor]:
+    """Weights and biases of a network in the integer units of a model file of its shape.
+
+    float64, not rounded, by the names of the file's tensors; arguments as of `restore`.
+    """
+    values = {}
+    for name, layer in _convs(net):
+        step = tensors[f"{name}.step"]
+        unit, _ = _units(layer, tensors, step, output_units)
+        values[f"{name}.weight"] = layer.weight.double() / step.double()[:, None, None, None]
+        values[f"{name}.bias"] = (layer.rung_bias[:, None] + layer.level_bias).double() / unit
+    return values
+
+
 def _convs(net: nn.Module) -> Iterator[tuple[str, FilmConv]]:
     return ((name, part) for name, part in net.named_modules() if isinstance(part, FilmConv))
 

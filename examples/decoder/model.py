@@ -33,6 +33,8 @@ class Model:
         config = json.loads(metadata["config"])
         if config["process"] != "quantised":
             raise ValueError(f"{path} is no model of the quantised process.")
+        if "base" in config:
+            raise ValueError(f"{path} is a difference from another model.")
         self.id = bytes.fromhex(metadata["digest"])[:4]
         self.interpolated, self.prior = config["interpolated"], config["prior"]
         self.significand = config["significand"]
