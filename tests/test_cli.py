@@ -714,7 +714,7 @@ def test_info_names_what_it_cannot_read(coded):
     refused(run("info", "original.png"), "this is no .dfc file")
 
 
-# --- train and export ---------------------------------------------------------------------------
+# --- train, export and fit ----------------------------------------------------------------------
 
 
 def varied(recipe, options):
@@ -733,6 +733,10 @@ def training(folder, monkeypatch):
     module.varied = lambda recipe, options: varied(recipe, options)
     module.train = lambda *a, **k: calls.append(("train", a, k))
     module.export = lambda *a, **k: calls.append(("export", a, k))
+    module.fit = lambda data, out, **k: (
+        calls.append(("fit", (data, out), k)),
+        out.write_bytes(b"..."),
+    )
     module.pack = lambda *a: calls.append(("pack", a)) or (3, 4)
     monkeypatch.setitem(sys.modules, "diffcodec.training", module)
     monkeypatch.setattr(diffcodec, "training", module, raising=False)
@@ -818,6 +822,26 @@ def test_export_refuses_bad_arguments(training):
     assert training == []
 
 
+def test_fit_passes_its_options_on(training):
+    Path("base").touch()
+    assert run("fit", "photos", "-o", "mine").exit_code == 0
+    options = ["--model", "base", "--minutes", "2", "--validation", "checks", "--device", "cuda"]
+    result = run("fit", "photos", "-o", "mine", *options)
+    assert "mine: 3 bytes" in result.output
+    default = {"minutes": 15.0, "validation": None, "device": None}
+    given = {"model": Path("base"), "minutes": 2.0, "validation": Path("checks"), "device": "cuda"}
+    paths = (Path("photos"), Path("mine"))
+    assert training == [("fit", paths, default), ("fit", paths, given)]
+
+
+def test_fit_refuses_bad_arguments(training):
+    refused(run("fit", "missing", "-o", "mine"), "missing", code=2)
+    refused(run("fit", "photos"), "--output", code=2)
+    refused(run("fit", "photos", "-o", "mine", "--model", "missing"), "missing", code=2)
+    refused(run("fit", "photos", "-o", "mine", "--minutes", "0"), "--minutes", code=2)
+    assert training == []
+
+
 # --- the program itself -------------------------------------------------------------------------
 
 
@@ -841,7 +865,7 @@ def test_version_and_help():
     assert program("--version").stdout.split() == [b"diffcodec", diffcodec.__version__.encode()]
     result = program("--help")
     assert result.returncode == 0
-    commands = "encode decode sample info preview likelihood train export"
+    commands = "encode decode sample info preview likelihood train export fit"
     for command in commands.encode().split():
         assert command in result.stdout
         assert program(command.decode(), "--help").returncode == 0

@@ -58,6 +58,7 @@ def folder(tmp_path, monkeypatch):
     stub.train = lambda data, checkpoint, recipe, **_: checkpoint.mkdir(exist_ok=True)
     stub.pack = lambda data, out, *_: (out.touch(), (1, 1))[1]
     stub.export = lambda checkpoint, out, **_: shutil.copy(files.PHOTO, out)
+    stub.fit = lambda data, out, **_: shutil.copy(files.PHOTO, out)
     stub.fitting = fitting
     stub.drawings = types.ModuleType("diffcodec.training.drawings")
     stub.drawings.learn = lambda data, out, **_: shutil.copy(files.DRAWING, out)
