@@ -28,9 +28,6 @@ from diffcodec.training.recipes import PHOTO, THUMBNAIL, Recipe
 from diffcodec.training.sources import find
 from diffcodec.training.tasks import Codec
 
-RATE = 1e-3
-"""As recipes have it, from random weights: what starts from a model, as here, takes half of it."""
-
 _BIAS_LIMIT = (1 << 15) - 1
 
 _ROOM = ACCUMULATOR_LIMIT * 63 // 64
@@ -48,7 +45,7 @@ class Finetuning(Codec):
 
     def __init__(self, base: ModelFile, sides: Collection[int]) -> None:
         config = from_json(models.Config, base.config)
-        task = (THUMBNAIL if config.side else PHOTO).task
+        task = _recipe(base).task
         assert isinstance(task, Codec)
         draws = [
             (replace(draw, half_chroma=0, smoothed=0, drawn=0, edited=0, resized=0), emphasis)
@@ -93,7 +90,7 @@ def fit(
     if files.installed(base.digest()) is None:
         raise ModelError(f"{model} is none of the installed models, which alone can be fitted.")
     task = Finetuning(base, [_smaller_side(picture.open()) for picture in find([data])])
-    recipe = Recipe("fit", task, {}, calibration=(), rate=RATE, minutes=minutes)
+    recipe = replace(_recipe(base), name="fit", task=task, data={}, minutes=minutes)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train([data], run, recipe, validation=validation, device=device, start=model)
@@ -136,6 +133,11 @@ def _within_bounds(name: str, tensors: Mapping[str, Tensor], own: Difference) ->
     result = added(tensors, own)
     weight, bias = (result[name + part].long().abs() for part in ("weight", "bias"))
     return weight.sum((1, 2, 3)) * (ACTIVATION_LIMIT + 1) + bias.amax((0, 1)) < _ROOM
+
+
+def _recipe(base: ModelFile) -> Recipe:
+    """The recipe for pictures of the kind that a model is for."""
+    return THUMBNAIL if base.config["side"] else PHOTO
 
 
 def _smaller_side(file: IO[bytes]) -> int:
