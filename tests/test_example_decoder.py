@@ -257,6 +257,18 @@ def test_what_it_cannot_decode_is_refused(decoder, rounded):
         decoder.decode(data)
 
 
+def test_a_difference_file_is_refused(decoder, rounded, tmp_path):
+    base = files.parse(files.read(rounded))
+    same = {
+        name: torch.zeros_like(value, dtype=torch.int8 if name.endswith("weight") else torch.short)
+        for name, value in base.tensors.items()
+        if name.endswith((".weight", ".bias"))
+    }
+    files.write_difference(tmp_path / "mine", base, same, {})
+    with pytest.raises(ValueError, match="is a difference"):
+        decoder.decode(golden("rgb"), tmp_path / "mine")
+
+
 def run(*arguments):
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True)
