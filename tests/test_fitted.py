@@ -18,6 +18,7 @@ from diffcodec.errors import DiffcodecError, FormatError, ModelError
 from diffcodec.exact import files
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT, exactly
 from diffcodec.quantized import model as models
+from diffcodec.quantized import tiled
 from diffcodec.quantized.fitted import LIMIT, Fitted, layers
 from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.step import walk
@@ -206,20 +207,21 @@ def biased(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
-def test_a_fit_makes_files_smaller(mode, biased, monkeypatch):
+@pytest.mark.parametrize(("mode", "tile"), [("L", 0), ("LA", 64), ("RGBA", 0), ("RGB", 64)])
+def test_a_fit_makes_files_smaller(mode, tile, biased, monkeypatch):
+    monkeypatch.setattr(tiled, "LOOKED_AT", 2 * 64 * 64)  # two of four tiles
     for name, value in {"STEPS": 60, "RATE": 0.3, "RUNGS": (1,), "LEVELS": (1,)}.items():
         monkeypatch.setattr(fitting, name, value)
     array = pixels(128, 128, 1).numpy()[[0, 1, 2, 0]].transpose(1, 2, 0)
     array = array[..., 0] if mode == "L" else array[..., -len(mode) :]
-    options = {"model": biased, "process": "photo"}
+    options = {"model": biased, "process": "photo", "tile": tile}
     counts, done = [], []
     watched = {"saved": counts.append, "progress": done.append}
     data = diffcodec.encode(array, fit="auto", **watched, **options)
     plain = diffcodec.encode(array, **options)
     header = container.read(data).header
     assert header.fitted
-    assert header.mode == mode
+    assert (header.mode, header.tile) == (mode, tile)
     assert 0 < counts[-1] / 2 < len(plain) - len(data)
     assert counts == sorted(counts)
     assert done == sorted(done)
@@ -258,8 +260,8 @@ def test_headers(fitted):
     assert len(container.write_header(replace(header, fitted=False))) == start - 1
     stepped = replace(header, step=5)
     assert container.read_header(container.write_header(stepped))[0] == stepped
-    tiled = replace(header, tile=64)
-    assert container.read_header(container.write_header(tiled))[0] == tiled
+    with_tiles = replace(header, tile=64)
+    assert container.read_header(container.write_header(with_tiles))[0] == with_tiles
     with pytest.raises(FormatError, match="fitted weights"):
         container.read_header(container.write_header(replace(header, codec=container.ABSORBING)))
 
