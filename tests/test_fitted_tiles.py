@@ -18,10 +18,10 @@ ROWS = (0, 0), (1, 1), (3, 2)
 
 
 def write(weights, planes, shifts):
-    """A file of uint8 [C, H, W] in tiles of 64 pixels a side, with these shifts."""
+    """A file of uint8 or uint16 [C, H, W] in tiles of 64 pixels a side, with these shifts."""
     header = container.Header(
         container.QUANTISED, container.MODES[len(planes) - 1], planes.shape[2], planes.shape[1],
-        weights.id, container.checksum(planes), 0, True, tile=64,
+        weights.id, container.checksum(planes), 0, True, depth=8 * planes.itemsize, tile=64,
     )  # fmt: skip
     with exactly(1):
         coded = tiled.encode(weights, header, planes, Cut(), {}, fit=lambda *_: shifts)
