@@ -323,7 +323,10 @@ def _states(
 
 
 def _looked_at(header: Header) -> list[Place]:
-    """The tiles that a model is fitted to: evenly spread, but in no column more than in others."""
+    """The tiles that a model is fitted to: of all, row by row, one of each of equal stretches.
+
+    Where in its stretch each is changes, so that they are not of one column.
+    """
     there = places(header)
     count = min(len(there), max(1, LOOKED_AT * len(there) // header.pixels))
     fractions = [number * GOLDEN % 1 for number in range(count)]
