@@ -83,7 +83,8 @@ def test_shifts_come_back(tiny_model, seed, most, share):
         assert torch.equal(one, other)
         moved = (one[ROW] != layer.bias[ROW]).numpy()
         assert not (moved & (shifts[ROW][name] == 0)).any()
-    assert tiny_model.network is not read.network
+    shared = zip(tiny_model.network.experts, read.network.experts, strict=True)
+    assert [one is other for one, other in shared] == [False, True, True]
 
 
 def test_a_shift_moves_an_output_by_its_unit(tiny_model):
@@ -234,6 +235,11 @@ def test_seconds_are_kept(tiny_model, monkeypatch):
     monkeypatch.setattr(fitting.time, "monotonic", lambda: next(clock))
     fractions = list(fitting._Budget(0.5, 100, 20, lambda _: None))
     assert fractions == [n / 10 for n in range(10)]
+
+
+def test_more_pixels_take_more_steps_within_reason():
+    steps = [fitting._steps(1 << bits) for bits in (10, 19, 21, 27)]
+    assert steps == [800, 800, 1600, 2400]
 
 
 def test_a_small_picture_is_not_fitted(tiny_path):

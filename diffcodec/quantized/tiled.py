@@ -156,7 +156,8 @@ def decode(
     def work(one: tuple[int, tuple[Place, Place]], progress: Progress) -> None:
         number, (inside, outside) = one
         sampler = None if seed is None else Sampler((seed, number), visual=visual)
-        tile = _Tile(model, _header_of(header, there[number]), copy(fitted), sampler)
+        own = copy(fitted)  # a sampler is asked for rows that are missing
+        tile = _Tile(model, _header_of(header, there[number]), own, sampler)
         tile.take_all(columns[number], rung, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
