@@ -15,7 +15,7 @@ from diffcodec.absorbing import model as drawing_models
 from diffcodec.absorbing import stream as absorbing
 from diffcodec.choice import DRAWING, PHOTO
 from diffcodec.container import ABSORBING, QUANTISED, STORED, Boxes, File, Header
-from diffcodec.errors import FormatError, ImageError
+from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, Region, check_pixels, ignore, part
@@ -29,7 +29,7 @@ from diffcodec.pictures.images import (
     to_planes,
 )
 from diffcodec.pictures.metadata import sizes
-from diffcodec.quantized import colour, tiled
+from diffcodec.quantized import colour, segments, tiled
 from diffcodec.quantized import model as models
 from diffcodec.quantized import stream as quantised
 from diffcodec.streaming import Source, Stream
@@ -147,8 +147,8 @@ def encode(
             decoded alone then; 0 for none; None for tiles of 512 if it has more than four million
             pixels, which needs them.
         fit: fit the model to a photograph for about so many seconds, or "auto" for as long as
-            usually pays: a smaller file, decoded about as fast. It goes with no tiles, and with
-            no limit but `max_error`.
+            usually pays: a smaller file, decoded about as fast. Of a picture in tiles it looks at
+            some. It goes with no limit but `max_error`.
         model: a model file in place of the default one for pictures of that kind and size; it says
             by which process.
         progress: is called with the fraction of the work that is done.
@@ -160,8 +160,8 @@ def encode(
         device: where the network computes, "auto", "cpu" or "cuda".
 
     Raises ImageError for other modes, FormatError for a picture beyond the size limit, a byte
-    limit that the header alone exceeds, impossible tiles, a fit with tiles or an impossible error,
-    ModelError for an unusable model file.
+    limit that the header alone exceeds, impossible tiles or an impossible error, ModelError for an
+    unusable model file.
     """
     mode, planes = to_planes(image)
     height, width = planes.shape[1:]
@@ -464,14 +464,8 @@ def _coded(
     ) -> tuple[Header, bytes] | None:
         weights = models.load(model or models.default(header.height, header.width))
         header = replace(header, tile=tiled.side(header, tile))
-        if not header.tile:
-            return quantised.encode(weights, header, planes, cut, boxes, progress, fit, rgb=rgb)
-        if fit is not None:
-            raise FormatError(
-                "A model can be fitted to pictures without tiles only (of at most "
-                f"{container.UNTILED:,} pixels)."
-            )
-        return tiled.encode(weights, header, planes, cut, boxes, progress, rgb=rgb)
+        module: Any = tiled if header.tile else quantised
+        return module.encode(weights, header, planes, cut, boxes, progress, fit, rgb=rgb)
 
     def drawing(
         header: Header, planes: NDArray, most: int, progress: Progress
@@ -589,7 +583,7 @@ def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:
     if file.header.codec == STORED:
         return stored.ends(file.header, file.stream)
     if file.header.tile:
-        return tiled.ends(file.header, file.stream)
+        return segments.ends(file.header, file.stream)
     codec, weights = _codec(file.header, model)
     return codec.ends(weights, file.header, file.stream)
 

@@ -299,8 +299,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         step=features.get(STEPS, 1),
         fitted=FITTED in features,
     )
-    if header.fitted and (codec != QUANTISED or TILES in features):
-        raise _unknown("has fitted weights in tiles or another codec")
+    if header.fitted and codec != QUANTISED:
+        raise _unknown("has fitted weights of another codec")
     if TILES in features and codec != QUANTISED:
         raise _unknown("has tiles of another codec")
     if TILES in features:

@@ -154,7 +154,7 @@ def hostile_picture(draw: st.DrawFn, data: bytes) -> bytes:
         )
         tile = draw(st.sampled_from([0, SMALLEST_TILE, 7, 64]))
         quantised_picture = header.codec == container.QUANTISED
-        fitted = quantised_picture and not tile and draw(st.booleans())
+        fitted = quantised_picture and draw(st.booleans())
         header = replace(header, tile=tile if quantised_picture else 0, fitted=fitted)
     stream = draw(damaged(stream) | st.binary(max_size=80))
     header = replace(header, stream_bytes=len(stream))

@@ -12,6 +12,8 @@ import torch
 from make_golden import CASES, FOLDER
 from PIL import Image
 from test_fitted import shifts_of, write
+from test_fitted_tiles import rows_of
+from test_fitted_tiles import write as write_tiles
 
 import diffcodec
 from diffcodec import container, stored
@@ -208,6 +210,21 @@ def test_fitted_biases(decoder, cells, name, most, request):
     assert same(decoder.decode(data, path), np.moveaxis(planes, 0, -1))
     for prefix in cuts(data, 0.1, 0.3, 0.5, 0.8):
         assert same(decoder.decode(prefix, path), cells(prefix, path))
+
+
+@pytest.mark.parametrize(("mode", "depth"), [("RGBA", 8), ("L", 16)])
+def test_fitted_biases_of_tiles(decoder, cells, rounded, monkeypatch, mode, depth):
+    monkeypatch.setattr(tiled, "shown_planes", tiled.known_planes)
+    weights = model.load(rounded)
+    planes = tiny.pixels(9, 70).numpy()[[0, 1, 2, 0]][: len(mode)]
+    planes = planes.astype(f"<u{depth // 8}") << depth - 8
+    shifts = shifts_of(weights, most=2, rows=[(0, 0), (1, 0), (2, 1), (4, 5)])
+    data = write_tiles(weights, planes, shifts)
+    assert container.read(data).header.fitted
+    assert same(decoder.decode(data, rounded), np.moveaxis(planes, 0, -1))
+    start, end = rows_of(data)[1]
+    for prefix in (*cuts(data, 0.3), data[: (start + end) // 2]):
+        assert same(decoder.decode(prefix, rounded), cells(prefix, rounded))
 
 
 def test_steps(decoder, rounded):

@@ -18,6 +18,7 @@ from diffcodec.errors import DiffcodecError, FormatError, ModelError
 from diffcodec.exact import files
 from diffcodec.exact.backends import ACCUMULATOR_LIMIT, exactly
 from diffcodec.quantized import model as models
+from diffcodec.quantized import tiled
 from diffcodec.quantized.fitted import LIMIT, Fitted, layers
 from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.step import walk
@@ -82,7 +83,8 @@ def test_shifts_come_back(tiny_model, seed, most, share):
         assert torch.equal(one, other)
         moved = (one[ROW] != layer.bias[ROW]).numpy()
         assert not (moved & (shifts[ROW][name] == 0)).any()
-    assert tiny_model.network is not read.network
+    shared = zip(tiny_model.network.experts, read.network.experts, strict=True)
+    assert [one is other for one, other in shared] == [False, True, True]
 
 
 def test_a_shift_moves_an_output_by_its_unit(tiny_model):
@@ -206,20 +208,21 @@ def biased(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
-def test_a_fit_makes_files_smaller(mode, biased, monkeypatch):
+@pytest.mark.parametrize(("mode", "tile"), [("L", 0), ("LA", 64), ("RGBA", 0), ("RGB", 64)])
+def test_a_fit_makes_files_smaller(mode, tile, biased, monkeypatch):
+    monkeypatch.setattr(tiled, "LOOKED_AT", 2 * 64 * 64)  # two of four tiles
     for name, value in {"STEPS": 60, "RATE": 0.3, "RUNGS": (1,), "LEVELS": (1,)}.items():
         monkeypatch.setattr(fitting, name, value)
     array = pixels(128, 128, 1).numpy()[[0, 1, 2, 0]].transpose(1, 2, 0)
     array = array[..., 0] if mode == "L" else array[..., -len(mode) :]
-    options = {"model": biased, "process": "photo"}
+    options = {"model": biased, "process": "photo", "tile": tile}
     counts, done = [], []
     watched = {"saved": counts.append, "progress": done.append}
     data = diffcodec.encode(array, fit="auto", **watched, **options)
     plain = diffcodec.encode(array, **options)
     header = container.read(data).header
     assert header.fitted
-    assert header.mode == mode
+    assert (header.mode, header.tile) == (mode, tile)
     assert 0 < counts[-1] / 2 < len(plain) - len(data)
     assert counts == sorted(counts)
     assert done == sorted(done)
@@ -230,8 +233,13 @@ def test_a_fit_makes_files_smaller(mode, biased, monkeypatch):
 def test_seconds_are_kept(tiny_model, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(fitting.time, "monotonic", lambda: next(clock))
-    fractions = list(fitting._Budget(0.5, 20, lambda _: None))
+    fractions = list(fitting._Budget(0.5, 100, 20, lambda _: None))
     assert fractions == [n / 10 for n in range(10)]
+
+
+def test_more_pixels_take_more_steps_within_reason():
+    steps = [fitting._steps(1 << bits) for bits in (10, 19, 21, 27)]
+    assert steps == [800, 800, 1600, 2400]
 
 
 def test_a_small_picture_is_not_fitted(tiny_path):
@@ -240,15 +248,13 @@ def test_a_small_picture_is_not_fitted(tiny_path):
     assert diffcodec.encode(array, fit=1000, **options) == diffcodec.encode(array, **options)
 
 
-def test_what_a_fit_does_not_go_with(tiny_path):
+def test_what_a_fit_does_not_go_with():
     array = pixels(80, 80).numpy().transpose(1, 2, 0)
     for wrong in (0, -1, "long"):
         with pytest.raises(ValueError, match="seconds"):
             diffcodec.encode(array, fit=wrong)
     with pytest.raises(ValueError, match="no limit"):
         diffcodec.encode(array, fit=5, bpp=1)
-    with pytest.raises(FormatError, match="without tiles"):
-        diffcodec.encode(array, fit=5, tile=64, process="photo", model=tiny_path)
 
 
 def test_headers(fitted):
@@ -260,9 +266,10 @@ def test_headers(fitted):
     assert len(container.write_header(replace(header, fitted=False))) == start - 1
     stepped = replace(header, step=5)
     assert container.read_header(container.write_header(stepped))[0] == stepped
-    for wrong in (replace(header, tile=64), replace(header, codec=container.ABSORBING)):
-        with pytest.raises(FormatError, match="fitted weights"):
-            container.read_header(container.write_header(wrong))
+    with_tiles = replace(header, tile=64)
+    assert container.read_header(container.write_header(with_tiles))[0] == with_tiles
+    with pytest.raises(FormatError, match="fitted weights"):
+        container.read_header(container.write_header(replace(header, codec=container.ABSORBING)))
 
 
 def test_who_does_not_fit_does_not_load_what_trains():

@@ -10,7 +10,8 @@ quarter and sees twice as far; a trunk can end with blocks at the full one.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, count
@@ -339,10 +340,21 @@ class ExactStepNetwork(nn.Module):
 class ExactExperts(nn.Module):
     """The conditionals of the quantised process: a network for each range of rungs."""
 
-    def __init__(self, shape: StepShape, convs: Convs) -> None:
+    def __init__(self, shape: StepShape, experts: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.starts, self._reaches = starts(shape), [own.reach for own in shape.experts]
-        self.experts = nn.ModuleList(ExactStepNetwork(part) for part in _parts(convs, "experts"))
+        self._shape, self.starts = shape, starts(shape)
+        self.experts = nn.ModuleList(experts)
+
+    @classmethod
+    def of_convs(cls, shape: StepShape, convs: Convs) -> "ExactExperts":
+        """Those of the layers of a model file."""
+        return cls(shape, (ExactStepNetwork(part) for part in _parts(convs, "experts")))
+
+    def forked(self, index: Index) -> "ExactExperts":
+        """The same networks, of which the one that serves a rung is a copy."""
+        number, _ = expert_of(self.starts, index)
+        own = (deepcopy(one) if n == number else one for n, one in enumerate(self.experts))
+        return ExactExperts(self._shape, own)
 
     def trunk(self, features: Tensor, index: Index) -> Tensor:
         """Features [N, features, h, w] to trunk activations [N, width, h, w].
@@ -355,7 +367,7 @@ class ExactExperts(nn.Module):
 
     def reach(self, index: Index) -> int:
         """How many positions away an input can change an output, at most."""
-        return self._reaches[expert_of(self.starts, index)[0]]
+        return self._shape.experts[expert_of(self.starts, index)[0]].reach
 
     def head(self, phase: int, trunk: Tensor, known: Tensor | None, index: Index) -> Tensor:
         """Means and log2 scales of a phase at n positions, [n, outputs].

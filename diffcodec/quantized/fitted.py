@@ -1,12 +1,12 @@
 """Biases of the networks that were fitted to the picture, and how a stream tells them.
 
-A row is what serves one rung and level in the networks' tables. Right before a row is used first,
-the stream says whether it is fitted and, if so, by how much each bias of some layers is shifted,
-in units of `ExactConv.shift_units`. All is coded at fixed probabilities.
+A row is what serves one rung and level in the networks' tables. Right before a row is used first
+(with tiles: before the rung, see `rows`), the stream says whether it is fitted and, if so, by how
+much each bias of some layers is shifted, in units of `ExactConv.shift_units`. All is coded at fixed
+probabilities.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,7 @@ class Fitted:
             return False
         network = self.network
         if fitted[0]:
-            network = deepcopy(network)
+            network = network.forked(row)
             _, own = expert_of(network.starts, row)
             for name, layer in layers(network, row, phases).items():
                 size = layer.bias.shape[-1]

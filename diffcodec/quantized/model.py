@@ -125,7 +125,7 @@ def build(file: files.ModelFile) -> Model:
             raise ModelError(f"The model file's {name} are not all between 0 and 1.")
     convs = exact_layers(layers, tensors, config.significand, MEAN_LIMIT)
     return Model(
-        ExactExperts(net, convs).to(backends.device()),
+        ExactExperts.of_convs(net, convs).to(backends.device()),
         CdfTable(tensors["cdf"], tensors["inverse_scales"]),
         Process(Ladder.of_tensors(tensors), config.interpolated),
         tensors["level_odds"],

@@ -87,3 +87,8 @@ class Phase:
 
 
 PHASES = tuple(Phase(colour, parity) for colour in range(3) for parity in range(2))
+
+
+def phases(colours: int) -> list[tuple[int, Phase]]:
+    """The phases of a step with their numbers; grey pictures have none of colour."""
+    return [(number, phase) for number, phase in enumerate(PHASES) if phase.colour < colours]

@@ -10,7 +10,7 @@ from diffcodec.quantized import cells
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.fitted import Fitted
 from diffcodec.quantized.pyramid import Pyramid
-from diffcodec.quantized.schedule import CHANNELS, LOW, PHASES, Phase
+from diffcodec.quantized.schedule import CHANNELS, LOW, Phase, phases
 
 
 @dataclass
@@ -95,5 +95,5 @@ class State:
             self.low_level = finer
 
     def phases(self) -> list[tuple[int, Phase]]:
-        """The phases of a step with their numbers; grey pictures have none of colour."""
-        return [(i, phase) for i, phase in enumerate(PHASES) if phase.colour < self.colours]
+        """The phases of a step with their numbers."""
+        return phases(self.colours)

@@ -3,7 +3,7 @@
 A picture is coded as one state of its colours and, with alpha, one more that is grey.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +29,8 @@ from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.streaming import Stream, StreamDecoder
 
-Fitter = Callable[[Model, State, Progress], Shifts]
-"""Fits biases to the picture of an encoder's state."""
+Fitter = Callable[[Model, Sequence[State], int, Progress], Shifts]
+"""Fits biases to a picture of so many pixels, of which encoders' states have all or some tiles."""
 
 PRECISION = 100
 """A stream that reaches a PSNR may be longer than the shortest by one part in so many."""
@@ -75,8 +75,8 @@ def encode(
     ]
     best = min(written, key=lambda one: (not one.whole, len(one.stream), one.stream))
     if fit is not None and best.whole:
-        state = image_states(best.header, model, samples)[0]
-        shifts = fit(model, state, part(progress, shares - 2, shares))
+        states = image_states(best.header, model, samples)[:1]
+        shifts = fit(model, states, header.pixels, part(progress, shares - 2, shares))
         other, rest = replace(best.header, fitted=True), part(progress, shares - 1, shares)
         fitted = _encode(model, other, samples, planes, most, cut.psnr, rest, shifts)
         if fitted.whole and len(fitted.stream) + 1 < len(best.stream):

@@ -1,13 +1,13 @@
 """Streams of large pictures: tiles, each coded by itself, whose rungs interleave.
 
-A segment is a rung of a tile: a LEB128 length, and so many bytes of a range coder of its own. The
-segments of a rung come tile by tile, row by row, and rungs downwards. So any tile can be decoded
-without the others, and memory is that of one.
+A tile is coded as a picture of its own, in `segments`. So any tile can be decoded without the
+others, and memory is that of one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,20 @@ from diffcodec.entropy import (
     RangeDecoder,
     RangeEncoder,
 )
-from diffcodec.limits import Cut, Place, Progress, Region, ignore
+from diffcodec.limits import Cut, Place, Progress, Region, ignore, part
 from diffcodec.quality import squared_error
-from diffcodec.quantized import colour
+from diffcodec.quantized import colour, rows, segments
+from diffcodec.quantized.fitted import Fitted
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.parallel import each
 from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.sampling import Sampler
-from diffcodec.quantized.schedule import DEPTH, FINISH, TOP_RUNG
+from diffcodec.quantized.schedule import DEPTH, FINISH
+from diffcodec.quantized.segments import Segment, parts, places
+from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.quantized.stream import (
+    Fitter,
     empty_states,
     image_states,
     known_planes,
@@ -45,12 +49,16 @@ from diffcodec.streaming import Stream
 SIDE = 512
 """The longest side of a tile, unless a caller asks for another."""
 
+GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it, less their whole parts, are spread as evenly as can be."""
+
 COARSE = 4
 """A tile of which only levels from this one on are significant is shown without the denoiser: a
 few bytes for each tile of a huge picture must not cost minutes."""
 
-Segment = tuple[bytes, bool]
-"""What there is of a segment, without its length, and whether that is all."""
+LOOKED_AT = 1 << 21
+"""Pixels of the tiles that a model is fitted to, at most, unless one tile has more; they bound its
+time and memory."""
 
 
 def side(header: Header, wanted: int | None) -> int:
@@ -65,20 +73,6 @@ def side(header: Header, wanted: int | None) -> int:
     return wanted if max(header.width, header.height) > wanted > 0 else 0
 
 
-def places(header: Header) -> list[Place]:
-    """Where the tiles of a picture are, row by row: as few as may be, and nearly alike."""
-    rows, columns = (
-        [slice(start, end) for start, end in pairwise(edges)]
-        for edges in (_edges(header.height, header.tile), _edges(header.width, header.tile))
-    )
-    return [(down, right) for down in rows for right in columns]
-
-
-def _edges(length: int, side: int) -> list[int]:
-    count = -(-length // side)
-    return [length * number // count for number in range(count + 1)]
-
-
 def encode(
     model: Model,
     header: Header,
@@ -86,19 +80,32 @@ def encode(
     cut: Cut,
     boxes: Boxes,
     progress: Progress = ignore,
+    fit: Fitter | None = None,
     *,
     rgb: bool = False,
 ) -> tuple[Header, bytes] | None:
-    """Encode a picture; arguments and results as of `stream.encode`."""
+    """Encode a picture; arguments and results as of `stream.encode`.
+
+    A model is fitted to some of the tiles, and what has paid there is taken.
+    """
     header, source = colour.prepare(model, replace(header, model=model.id), planes, rgb=rgb)
+    fitted, told = None, list[bytes]()
+    if fit is not None:
+        states = [_states(model, header, source, place)[0] for place in _looked_at(header)]
+        shifts = fit(model, states, header.pixels, part(progress, 0, 2))
+        progress = part(progress, 1, 2)
+        if shifts:
+            header = replace(header, fitted=True)
+            fitted, told = rows.write(model, header, shifts)
     room, most, stored = rooms(header, planes, cut, boxes)
     tiles, last = list[_Written](), FINISH
-    sizes = dict.fromkeys(_rungs(header), 0)
+    sizes = dict.fromkeys(segments.rungs(header), 0)
+    sizes |= {rung: len(segment) for rung, segment in zip(sizes, told, strict=False)}
 
     def work(place: Place, progress: Progress) -> _Written:
-        own = _header_of(header, place)
+        states = _states(model, header, source, place, fitted)
         original = None if cut.psnr is None else planes[:, *place]
-        return _encode(model, own, source[:, *place], last, progress, original)
+        return _encode(model, _header_of(header, place), states, last, progress, original)
 
     for tile in each(work, places(header), progress):
         tiles.append(tile)
@@ -109,11 +116,8 @@ def encode(
         # No rung after the first that does not fit is in the file.
         ends = zip(sizes, accumulate(sizes.values()), strict=True)
         last = next((rung for rung, end in ends if end > most), FINISH)
-    stream = b"".join(
-        segment
-        for segments in zip(*(tile.segments for tile in tiles), strict=False)
-        for segment in segments
-    )
+    columns = [tile.segments for tile in tiles]
+    stream = segments.join([told, *columns] if header.fitted else columns)
     size = min(len(stream), room)
     if cut.psnr is not None:
         size = min(size, _shortest(header, tiles, cut.psnr))
@@ -144,15 +148,17 @@ def decode(
     checked = box == whole and rung is None and len(stream) == header.stream_bytes
     checked &= header.lossless or seed is None  # of a lossy file a sample is another picture
     exact = shown.copy() if checked and not header.lossless else shown
-    there, segments = places(header), _segments(header, stream)
+    there, (told, columns) = places(header), segments.split(header, stream)
+    fitted = rows.read(model, header, told)
     shares = [(n, box.shared(place)) for n, place in enumerate(there)]
-    wanted = [(n, own) for n, own in shares if own and (segments[n] or seed is not None)]
+    wanted = [(n, own) for n, own in shares if own and (columns[n] or seed is not None)]
 
     def work(one: tuple[int, tuple[Place, Place]], progress: Progress) -> None:
         number, (inside, outside) = one
         sampler = None if seed is None else Sampler((seed, number), visual=visual)
-        tile = _Tile(model, _header_of(header, there[number]), sampler)
-        tile.take_all(segments[number], rung, progress)
+        own = copy(fitted)  # a sampler is asked for rows that are missing
+        tile = _Tile(model, _header_of(header, there[number]), own, sampler)
+        tile.take_all(columns[number], rung, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
             exact[:, *outside] = tile.known[:, *inside]
@@ -169,21 +175,27 @@ def previews(
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives; arguments and results as of `stream.previews`."""
     there, tiles, position = places(header), list[_Tile](), 0
-    for rung in _rungs(header):
-        for number, place in enumerate(there):
+    fitted = rows.start(model, header)
+    for rung in segments.rungs(header):
+        ended = False
+        if fitted is not None:
+            segment, position = segments.wait_for(stream, position)
+            ended = not rows.take(model, header, fitted, rung, segment)
+        for number, place in enumerate([] if ended else there):
             if number == len(tiles):
                 own = None if visual is None else (visual, number)
-                tiles.append(_Tile(model, _header_of(header, place), visual=own))
-            tile = tiles[number]
-            position = tile.take_next(stream, position)
-            if tile.ended:
+                tiles.append(_Tile(model, _header_of(header, place), fitted, visual=own))
+            segment, position = segments.wait_for(stream, position)
+            tiles[number].take(*segment)
+            ended = tiles[number].ended
+            if ended:
                 break
-        last = rung == FINISH or tile.ended
+        last = rung == FINISH or ended
         if last and position == header.stream_bytes:
             known = _joined(header, (tile.known for tile in tiles))
             container.check(header.checksum, container.checksum(known))
         shown = _joined(header, (tile.shown for tile in tiles))
-        yield position, rung + tile.ended, last, shown
+        yield position, rung + ended, last, shown
         if last:
             return
 
@@ -199,15 +211,6 @@ def cuts(
     """What prefixes of so many bytes show, smaller ones first, as `decode` returns it."""
     how: dict[str, Any] = {"seed": visual, "visual": visual is not None}
     return (decode(model, header, stream[: max(size, 0)], **how) for size in sorted(sizes))
-
-
-def ends(header: Header, stream: bytes) -> Iterator[tuple[int, int]]:
-    """Each rung that a stream or a prefix of one completes, and the bytes of it that it needs."""
-    segments, end = _segments(header, stream), 0
-    for rung, *row in zip(_rungs(header), *segments, strict=False):
-        if all(whole for _, whole in row):
-            end += sum(len(data) + len(container.write_numbers([len(data)])) for data, _ in row)
-            yield rung, end
 
 
 class _Relay:
@@ -233,8 +236,9 @@ class _Relay:
 class _Tile:
     """What a decoder knows of a tile.
 
-    Args: the model; the header of the tile as a picture of its own; what draws where bits are
-    missing, if anything does; else the seed of the texture that is shown at the ends of rungs.
+    Args: the model; the header of the tile as a picture of its own; the networks, if they are
+    fitted; what draws where bits are missing, if anything does; else the seed of the texture that
+    is shown at the ends of rungs.
     Attributes: `rung` is the last one that is done; `ended` says if the data ended in the next.
     """
 
@@ -242,12 +246,14 @@ class _Tile:
         self,
         model: Model,
         header: Header,
+        fitted: Fitted | None,
         sampler: Sampler | None = None,
         *,
         visual: tuple[int, int] | None = None,
     ) -> None:
         self._model, self._header, self._visual = model, header, visual
         self._states = empty_states(header, model)
+        self._states[0].fitted = fitted
         self._relay = _Relay(sampler)
         self._walk = walk(model, self._states, self._relay, begin=self._relay.begin)
         self.rung, self.ended = self._states[0].pyramid.top, False
@@ -257,10 +263,10 @@ class _Tile:
         self._relay.coder = RangeDecoder(data, complete=whole)
         self._advance()
 
-    def take_all(self, segments: Sequence[Segment], rung: int | None, progress: Progress) -> None:
+    def take_all(self, column: Sequence[Segment], rung: int | None, progress: Progress) -> None:
         """Decode as much as there is of all segments, and as is wanted; draw what is left."""
-        for done, segment in enumerate(segments):
-            progress(done / len(segments))
+        for done, segment in enumerate(column):
+            progress(done / len(column))
             self.take(*segment)
             if self.ended or FINISH < self.rung <= (rung or 0):
                 return
@@ -270,27 +276,6 @@ class _Tile:
                 return
             self._relay.coder = sampler
             self._advance()
-
-    def take_next(self, stream: Stream, start: int) -> int:
-        """Decode the next rung from a segment at some place of a stream; return its end.
-
-        It waits until all of the segment is there, or the stream ends.
-        """
-        size = start + 1
-        while True:
-            there = stream.wait_for(size)
-            try:
-                length, begin = container.read_number(there, start)
-            except IndexError:
-                if len(there) < size:
-                    self.ended = True
-                    return len(there)
-                size = len(there) + 1
-                continue
-            there = stream.wait_for(begin + length)
-            data = there[begin : begin + length]
-            self.take(data, len(data) == length)
-            return begin + len(data)
 
     @property
     def shown(self) -> NDArray:
@@ -328,27 +313,47 @@ class _Written:
     errors: list[float] = field(default_factory=list)
 
 
+def _states(
+    model: Model, header: Header, planes: NDArray, place: Place, fitted: Fitted | None = None
+) -> list[State]:
+    """The states of an encoder of a tile of planes as `colour.prepare` gives them."""
+    samples = torch.from_numpy(planes[:, *place].astype(np.int32))
+    states = image_states(_header_of(header, place), model, samples)
+    states[0].fitted = fitted
+    return states
+
+
+def _looked_at(header: Header) -> list[Place]:
+    """The tiles that a model is fitted to: of all, row by row, one of each of equal stretches.
+
+    Where in its stretch each is changes, so that they are not of one column.
+    """
+    there = places(header)
+    count = min(len(there), max(1, LOOKED_AT * len(there) // header.pixels))
+    fractions = [number * GOLDEN % 1 for number in range(count)]
+    stretches = zip(parts(len(there), count), fractions, strict=True)
+    return [there[own.start + int(at * (own.stop - own.start))] for own, at in stretches]
+
+
 def _encode(
     model: Model,
     header: Header,
-    planes: NDArray,
+    states: list[State],
     last: int,
     progress: Progress,
     original: NDArray | None,
 ) -> _Written:
-    """Encode the rungs of a tile [C, h, w] down to the last one that is wanted.
+    """Encode the rungs of a tile down to the last one that is wanted.
 
-    Args: `planes` as `colour.prepare` gives them; the picture, if errors are asked for.
+    Args: the model; the tile's header and states; the tile, if errors are asked for.
     """
     relay, written = _Relay(), _Written()
-    states = image_states(header, model, torch.from_numpy(planes.astype(np.int32)))
     if original is not None:
         grey = np.full_like(original, mid_grey(header.depth))
         written.errors.append(squared_error(grey, original))
     relay.coder = encoder = RangeEncoder()
     for rung in walk(model, states, relay, progress):
-        data = encoder.to_bytes()
-        written.segments.append(container.write_numbers([len(data)]) + data)
+        written.segments.append(segments.write(encoder.to_bytes()))
         relay.coder = encoder = RangeEncoder()
         if original is not None:
             written.errors.append(squared_error(shown_planes(header, states), original))
@@ -360,14 +365,16 @@ def _encode(
 def _known(model: Model, header: Header, stream: bytes) -> NDArray:
     """The picture as the cells of a stream alone describe it, uint8 or uint16 [C, H, W]."""
 
+    told, columns = segments.split(header, stream)
+    fitted = rows.read(model, header, told)
+
     def work(one: tuple[Place, list[Segment]], progress: Progress) -> NDArray:
-        place, segments = one
-        tile = _Tile(model, _header_of(header, place))
-        tile.take_all(segments, None, progress)
+        place, column = one
+        tile = _Tile(model, _header_of(header, place), fitted)
+        tile.take_all(column, None, progress)
         return tile.known
 
-    tiles = zip(places(header), _segments(header, stream), strict=True)
-    return _joined(header, each(work, tiles))
+    return _joined(header, each(work, zip(places(header), columns, strict=True)))
 
 
 def _shortest(header: Header, tiles: Sequence[_Written], quality: float) -> int:
@@ -375,8 +382,8 @@ def _shortest(header: Header, tiles: Sequence[_Written], quality: float) -> int:
     peak = (1 << header.depth) - 1
     enough = peak**2 * header.pixels * len(header.mode) / 10 ** (quality / 10)
     error, size = sum(tile.errors[0] for tile in tiles), 0
-    for before, segments in enumerate(zip(*(tile.segments for tile in tiles), strict=False)):
-        for tile, segment in zip(tiles, segments, strict=True):
+    for before, rung in enumerate(zip(*(tile.segments for tile in tiles), strict=False)):
+        for tile, segment in zip(tiles, rung, strict=True):
             if error <= enough:
                 return size
             error += tile.errors[before + 1] - tile.errors[before]
@@ -384,40 +391,23 @@ def _shortest(header: Header, tiles: Sequence[_Written], quality: float) -> int:
     return size
 
 
-def _segments(header: Header, stream: bytes) -> list[list[Segment]]:
-    """What there is of each tile's segments."""
-    found: list[list[Segment]] = [[] for _ in places(header)]
-    position = 0
-    for _ in _rungs(header):
-        for own in found:
-            try:
-                length, begin = container.read_number(stream, position)
-            except IndexError:
-                return found
-            position = begin + length
-            data = stream[begin:position]
-            own.append((data, len(data) == length))
-    return found
-
-
-def _rungs(header: Header) -> range:
-    """The rungs of every tile, downwards."""
-    return range(TOP_RUNG + header.depth - DEPTH - 1, FINISH - 1, -1)
-
-
 def _header_of(header: Header, place: Place) -> Header:
     """The header of a tile as a picture of its own."""
-    rows, columns = place
+    down, right = place
     return replace(
-        header, height=rows.stop - rows.start, width=columns.stop - columns.start, tile=0
+        header,
+        height=down.stop - down.start,
+        width=right.stop - right.start,
+        tile=0,
+        fitted=False,
     )
 
 
 def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
     """The picture, uint8 or uint16 [C, H, W], of planes of its first tiles; the rest is grey."""
     whole = _grey(header, header.height, header.width)
-    for (rows, columns), planes in zip(places(header), tiles, strict=False):
-        whole[:, rows, columns] = planes
+    for place, planes in zip(places(header), tiles, strict=False):
+        whole[:, *place] = planes
     return whole
 
 

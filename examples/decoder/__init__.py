@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import container, spaces, stored, tiles
+from . import container, fitted, spaces, stored, tiles
 from .coder import RangeDecoder
 from .model import Model
 from .walk import State, walk
@@ -60,26 +60,36 @@ def decode(
 def _quantised(file: container.File, model: Model, progress: Callable[[int], None]) -> np.ndarray:
     if file.model != model.id:
         raise ValueError(f"The file needs the model {file.model.hex()}, not {model.id.hex()}.")
+    rows: fitted.Rows | None = {} if file.fitted else None
     if not file.tile:
         decoder = RangeDecoder(file.stream, complete=file.lossless and file.whole)
-        return _picture(file, model, repeat(decoder), progress)
+        return _picture(file, model, rows, repeat(decoder), progress)
+    if file.fitted:
+        rows = fitted.read_all(tiles.fitted(file), model, file.depth, _colours(file))
     planes = np.empty((len(file.mode), file.height, file.width), np.int64)
-    for rows, columns, decoders in tiles.of(file):
-        size = {"height": rows.stop - rows.start, "width": columns.stop - columns.start}
-        planes[:, rows, columns] = _picture(replace(file, **size), model, decoders, progress)
+    for down, right, decoders in tiles.of(file):
+        size = {"height": down.stop - down.start, "width": right.stop - right.start}
+        planes[:, down, right] = _picture(replace(file, **size), model, rows, decoders, progress)
     return planes
+
+
+def _colours(file: container.File) -> int:
+    return 3 if file.mode.startswith("RGB") else 1
 
 
 def _picture(
     file: container.File,
     model: Model,
+    rows: fitted.Rows | None,
     decoders: Iterable[RangeDecoder],
     progress: Callable[[int], None],
 ) -> np.ndarray:
-    """The planes of a picture or a tile, whose rungs are read from one decoder each."""
-    size = file.height, file.width, file.depth
-    colours, space = 3 if file.mode.startswith("RGB") else 1, spaces.of(file.colours)
-    states = [State(model, *size, colours=colours, space=space, is_fitted=file.fitted)]
+    """The planes of a picture or a tile, whose rungs are read from one decoder each.
+
+    What is known of the rows of the networks' tables is added to.
+    """
+    size, space = (file.height, file.width, file.depth), spaces.of(file.colours)
+    states = [State(model, *size, colours=_colours(file), space=space, rows=rows)]
     if file.mode.endswith("A"):
         states.append(State(model, *size, colours=1))
     walk(states, decoders, progress)

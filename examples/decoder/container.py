@@ -79,8 +79,8 @@ def _read(data: bytes) -> File:
         raise ValueError("The file has no pixels, or too many.")
     if features & _TILES and not (codec == QUANTISED and 64 <= tile <= 2048):
         raise ValueError("The file has impossible tiles.")
-    if features & _FITTED and (features & _TILES or codec != QUANTISED):
-        raise ValueError("Only pictures of codec 0 without tiles have fitted biases.")
+    if features & _FITTED and codec != QUANTISED:
+        raise ValueError("Only pictures of codec 0 have fitted biases.")
     if features & _STEPS and not (step % 2 and 3 <= step < 1 << depth):
         raise ValueError("The file has impossible steps.")
     if codec == STORED and flags & (16 | 32):

@@ -1,12 +1,29 @@
 """Biases that were fitted to the picture: what the stream says of a row of the networks' tables."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from .coder import ONE, RangeDecoder
+from .model import LOW, Model, rung_at_8_bits, rungs
 from .network import Network
 
 Shifts = dict[str, np.ndarray]
 """By the names of layers, int64 [outputs]."""
+
+Rows = dict[tuple[int, int], Shifts]
+"""By row and level."""
+
+
+def read_all(decoders: Iterable[RangeDecoder], model: Model, depth: int, colours: int) -> Rows:
+    """What a picture in tiles says: each rung, read from its decoder, of the rows of its levels."""
+    rows: Rows = {}
+    for rung, decoder in zip(rungs(depth), decoders, strict=False):
+        for level in range(LOW, 0, -1):
+            row = model.row(rung_at_8_bits(rung, depth), level)
+            if (row, level) not in rows:
+                rows[row, level] = read(decoder, Network(model, row, level), colours)
+    return rows
 
 
 def read(decoder: RangeDecoder, network: Network, colours: int) -> Shifts:

@@ -13,6 +13,20 @@ FINISH = 1
 """The last rung, after which every coefficient is exact."""
 
 
+TOP_RUNG = 18
+"""Where all cells are around zero, of 8 bits."""
+
+
+def rungs(depth: int) -> range:
+    """All rungs of samples of so many bits, downwards."""
+    return range(TOP_RUNG + depth - 8 - 1, FINISH - 1, -1)
+
+
+def rung_at_8_bits(rung: int, depth: int) -> int:
+    """The rung of samples of 8 bits whose odds and rows of the networks' tables serve a rung."""
+    return FINISH if rung == FINISH else max(rung - (depth - 8), 2)
+
+
 class Model:
     """Everything that the probabilities of a stream depend on.
 

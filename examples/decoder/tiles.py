@@ -10,11 +10,16 @@ from .container import File, leb128
 def of(file: File) -> Iterator[tuple[slice, slice, list[RangeDecoder]]]:
     """Rows and columns of each tile, and a decoder for each of its rungs that has begun."""
     rows, columns = _parts(file.height, file.tile), _parts(file.width, file.tile)
-    segments = list(_segments(file.stream))
-    count = len(rows) * len(columns)
-    for number in range(count):
-        row, column = divmod(number, len(columns))
-        yield rows[row], columns[column], segments[number::count]
+    places = [(down, right) for down in rows for right in columns]
+    segments, period = list(_segments(file.stream)), len(places) + file.fitted
+    for number, (down, right) in enumerate(places, start=int(file.fitted)):
+        yield down, right, segments[number::period]
+
+
+def fitted(file: File) -> list[RangeDecoder]:
+    """A decoder for each rung that has begun of what a fitted file says of the networks."""
+    count = len(_parts(file.height, file.tile)) * len(_parts(file.width, file.tile))
+    return list(_segments(file.stream))[:: count + 1]
 
 
 def _parts(length: int, side: int) -> list[slice]:

@@ -7,12 +7,11 @@ import numpy as np
 from . import fitted, phase, spaces
 from .adaptation import SIGNIFICANCE, Adaptation
 from .coder import RangeDecoder
-from .model import FINISH, LOW, Model
+from .model import FINISH, LOW, TOP_RUNG, Model, rung_at_8_bits, rungs
 from .network import Network, double_midpoint, features
 from .phase import Coefficients
 from .pyramid import Pyramid
 
-_TOP_RUNG = 18  # where all cells are around zero, of 8 bits
 _CORRECTED = 4  # the highest rung at which means are corrected
 _SIDE = 32  # of a block
 
@@ -29,9 +28,8 @@ def walk(
     Each rung is read from the next decoder.
     """
     pyramid = states[0].pyramid
-    rungs = range(_TOP_RUNG + pyramid.depth - 8 - 1, FINISH - 1, -1)
     try:
-        for rung, decoder in zip(rungs, decoders, strict=False):
+        for rung, decoder in zip(rungs(pyramid.depth), decoders, strict=False):
             for level in pyramid.order:
                 for state in states:
                     state.take(rung, level, decoder)
@@ -44,7 +42,8 @@ class State:
     """What is known of a picture: of its colours, or of its alpha.
 
     Args: the model; the size; bits of a sample; 3 colours, or 1 for grey and alpha; the space of
-    the colours, None if it is RGB; whether the stream has fitted biases for it.
+    the colours, None if it is RGB; what is known of fitted biases, None if the stream has none for
+    it.
     """
 
     def __init__(
@@ -56,16 +55,16 @@ class State:
         *,
         colours: int,
         space: spaces.Space | None = None,
-        is_fitted: bool = False,
+        rows: fitted.Rows | None = None,
     ) -> None:
         self.pyramid = Pyramid(height, width, depth, model.interpolated, space)
         self._model, self._colours, self._adaptation = model, colours, Adaptation(model)
         order = self.pyramid.order
         self._floors = {n: np.zeros((9, *self.pyramid.size(n)), np.int64) for n in order}
-        top = _TOP_RUNG + depth - 8
+        top = TOP_RUNG + depth - 8
         self._planes = {n: self._planes_after(top, n) for n in order}
         self._significant: set[int] = set()
-        self._shifts: dict[tuple[int, int], fitted.Shifts] | None = {} if is_fitted else None
+        self._rows = rows
         self._low = np.zeros((3, *self.pyramid.size(LOW)), np.int64)
 
     def picture(self) -> np.ndarray:
@@ -95,7 +94,7 @@ class State:
         return planes if self.pyramid.space is None else spaces.finer(planes)
 
     def _rung_at_8_bits(self, rung: int) -> int:
-        return FINISH if rung == FINISH else max(rung - (self.pyramid.depth - 8), 2)
+        return rung_at_8_bits(rung, self.pyramid.depth)
 
     def _leaves_zero(self, rung: int, level: int, decoder: RangeDecoder) -> bool:
         odds = self._model.tensors["level_odds"][self._rung_at_8_bits(rung), level - 1]
@@ -117,13 +116,13 @@ class State:
         exists = self.pyramid.exists(level)
         row_of_tables = self._model.row(self._rung_at_8_bits(rung), level)
         network = Network(self._model, row_of_tables, level)
-        if self._shifts is not None:
-            if (row_of_tables, level) not in self._shifts:
+        if self._rows is not None:
+            if (row_of_tables, level) not in self._rows:
                 shifts = fitted.read(decoder, network, self._colours)
                 if decoder.ended:
                     raise _EndError
-                self._shifts[row_of_tables, level] = shifts
-            network.shifts = self._shifts[row_of_tables, level]
+                self._rows[row_of_tables, level] = shifts
+            network.shifts = self._rows[row_of_tables, level]
         trunk = network.trunk(self._features(rung, level))
         corrects = self._rung_at_8_bits(rung) <= _CORRECTED
         if corrects:
