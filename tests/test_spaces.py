@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diffcodec
+from diffcodec import container
 from diffcodec.errors import FormatError
 from diffcodec.transforms import interpolation, spaces, triangle
 from diffcodec.transforms.interpolation import INTERPOLATION
@@ -207,6 +208,17 @@ def test_prefixes_show_the_picture_and_limits_keep_rgb():
     assert np.array_equal(np.array(last.image).transpose(2, 0, 1), rgb)
     limited = diffcodec.encode(image(rgb), process="photo", max_bytes=len(data) // 2)
     assert diffcodec.info(limited, rungs=False).space == "RGB"
+
+
+def test_nothing_known_is_the_same_grey_with_tiles_and_without():
+    rgb = photograph(PHOTO_CD)
+    shown = []
+    for tile in (0, 64):
+        data = diffcodec.encode(image(rgb), process="photo", tile=tile)
+        _, start = container.read_header(data)
+        shown.append(diffcodec.decode_array(data[:start]))
+    assert np.unique(shown[0]).tolist() == [(89024 * 128) >> 16]
+    assert np.array_equal(*shown)
 
 
 def test_a_space_of_other_pictures_is_refused():

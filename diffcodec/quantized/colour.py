@@ -29,6 +29,7 @@ from diffcodec.errors import FormatError
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
+from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
@@ -51,6 +52,17 @@ def space(header: Header) -> Space | None:
     """The space whose integers the stream of a picture has, if it is not RGB."""
     number = header.colours - len(GREENS)
     return SPACES[number // 2] if number >= 0 else None
+
+
+def grey(header: Header) -> NDArray:
+    """What a picture is where nothing is known, uint8 or uint16 [C, 1, 1]."""
+    found = np.full((len(header.mode), 1, 1), mid_grey(header.depth), f"<u{header.depth // 8}")
+    own = space(header)
+    if own is not None:
+        blue, red = own.grey
+        middle = torch.tensor([mid_grey(header.depth), red, blue])[:, None, None]
+        found[:3] = spaces.to_rgb(own, middle).numpy()
+    return found
 
 
 def check(header: Header) -> None:

@@ -29,7 +29,6 @@ from diffcodec.quantized import colour, rows, segments
 from diffcodec.quantized.fitted import Fitted
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.parallel import each
-from diffcodec.quantized.pyramid import mid_grey
 from diffcodec.quantized.sampling import Sampler
 from diffcodec.quantized.schedule import DEPTH, FINISH
 from diffcodec.quantized.segments import Segment, parts, places
@@ -349,7 +348,7 @@ def _encode(
     """
     relay, written = _Relay(), _Written()
     if original is not None:
-        grey = np.full_like(original, mid_grey(header.depth))
+        grey = _grey(header, header.height, header.width)
         written.errors.append(squared_error(grey, original))
     relay.coder = encoder = RangeEncoder()
     for rung in walk(model, states, relay, progress):
@@ -413,5 +412,4 @@ def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
 
 def _grey(header: Header, height: int, width: int) -> NDArray:
     """What is shown where nothing is known, uint8 or uint16 [C, height, width]."""
-    shape = len(header.mode), height, width
-    return np.full(shape, mid_grey(header.depth), f"<u{header.depth // 8}")
+    return np.broadcast_to(colour.grey(header), (len(header.mode), height, width)).copy()
