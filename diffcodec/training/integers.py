@@ -104,18 +104,6 @@ def restore(net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputU
             level[:, :outputs] = (value - value.mean(1, keepdim=True)).mean(0).float()
 
 
-def _narrow(name: str, layer: Layer, tensors: Mapping[str, Tensor]) -> Layer:
-    """A layer with as many channels as the tensors have, where the network could have fewer."""
-    if f"{name}.weight" not in tensors:
-        return layer
-    outputs, inputs = (int(side) for side in tensors[f"{name}.weight"].shape[:2])
-    return replace(
-        layer,
-        outputs=layer.outputs if layer.domain is None else min(outputs, layer.outputs),
-        inputs=layer.inputs if layer.source in UNITS else min(inputs, layer.inputs),
-    )
-
-
 @torch.no_grad()
 def in_units(
     net: nn.Module, tensors: Mapping[str, Tensor], output_units: OutputUnits
@@ -131,6 +119,18 @@ def in_units(
         values[f"{name}.weight"] = layer.weight.double() / step.double()[:, None, None, None]
         values[f"{name}.bias"] = (layer.rung_bias[:, None] + layer.level_bias).double() / unit
     return values
+
+
+def _narrow(name: str, layer: Layer, tensors: Mapping[str, Tensor]) -> Layer:
+    """A layer with as many channels as the tensors have, where the network could have fewer."""
+    if f"{name}.weight" not in tensors:
+        return layer
+    outputs, inputs = (int(side) for side in tensors[f"{name}.weight"].shape[:2])
+    return replace(
+        layer,
+        outputs=layer.outputs if layer.domain is None else min(outputs, layer.outputs),
+        inputs=layer.inputs if layer.source in UNITS else min(inputs, layer.inputs),
+    )
 
 
 def _convs(net: nn.Module) -> Iterator[tuple[str, FilmConv]]:
