@@ -99,15 +99,14 @@ def test_a_model_is_fitted(files, monkeypatch, tiny_path, tmp_path):
     options = ("--process", "photo", "--model", str(tiny_path))
     asked = []
     monkeypatch.setattr(fitting, "fit", lambda *_, seconds, saved: asked.append(seconds) or {})
-    for fit in ("auto", "2.5"):
-        assert run("encode", "a.png", "-o", coded, "--fit", fit, *options).exit_code == 0
-    assert asked == [None, 2.5]
+    for fit, tile in (("auto", "0"), ("2.5", "0"), ("5", "64")):
+        asking = ("encode", "a.png", "-o", coded, "--fit", fit, "--tile", tile, *options)
+        assert run(*asking).exit_code == 0
+    assert asked == [None, 2.5, 5]
     for wrong in ("0", "-1", "nan", "long"):
         refused(run("encode", "a.png", "-o", coded, "--fit", wrong), "number of seconds", code=2)
     result = run("encode", "a.png", "-o", coded, "--fit", "5", "--bpp", "1")
     refused(result, "--bpp does not go with --fit", code=2)
-    result = run("encode", "a.png", "-o", coded, "--fit", "5", "--tile", "64", *options)
-    refused(result, "without tiles only")
 
 
 @pytest.mark.parametrize(
