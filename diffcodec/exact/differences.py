@@ -90,6 +90,7 @@ def _split(
 
 def _names(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     """The names of weights and biases, in the order in which they are packed."""
-    return tuple(  # type: ignore[return-value]
+    weights, biases = (
         sorted(name for name in tensors if name.endswith(end)) for end in (".weight", ".bias")
     )
+    return weights, biases

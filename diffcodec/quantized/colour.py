@@ -29,7 +29,7 @@ from diffcodec.errors import FormatError
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
-from diffcodec.quantized.pyramid import mid_grey
+from diffcodec.quantized.pyramid import mid_grey, middle
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
@@ -59,9 +59,7 @@ def grey(header: Header) -> NDArray:
     found = np.full((len(header.mode), 1, 1), mid_grey(header.depth), f"<u{header.depth // 8}")
     own = space(header)
     if own is not None:
-        blue, red = own.grey
-        middle = torch.tensor([mid_grey(header.depth), red, blue])[:, None, None]
-        found[:3] = spaces.to_rgb(own, middle).numpy()
+        found[:3] = spaces.to_rgb(own, middle(header.depth, own)).numpy()
     return found
 
 

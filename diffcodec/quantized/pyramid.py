@@ -141,7 +141,7 @@ class Pyramid:
     def analyse(self, planes: Tensor) -> dict[int, Tensor]:
         """Exact coefficients of pictures [N, 3, H, W]: {level: int32 [N, 9, h, w]}."""
         low = planes.to(torch.int32)
-        low = (rgb_to_ycocg(low) if self.space is None else low) - self._middle()
+        low = (rgb_to_ycocg(low) if self.space is None else low) - middle(self.depth, self.space)
         values = {}
         for level in range(1, self.levels + 1):
             both = WAVELET.forward(low[:, :1]), self._chroma(level).forward(low[:, 1:])
@@ -156,7 +156,7 @@ class Pyramid:
         low = self.no_low()
         for level in self.coarse_to_fine:
             low = self.finer_low(low, level, known[level])
-        low = low + self._middle()
+        low = low + middle(self.depth, self.space)
         if self.space is not None:
             return spaces.to_rgb(self.space, low)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
@@ -166,12 +166,6 @@ class Pyramid:
         if level > self.process.interpolated:
             return WAVELET
         return self.space.chroma if self.space is not None and level == 1 else INTERPOLATION
-
-    def _middle(self) -> Tensor:
-        """Y, Co and Cg of middle grey, or what they are in the space, int32 [3, 1, 1]."""
-        blue, red = (0, 0) if self.space is None else self.space.grey
-        middle = [mid_grey(self.depth), red, blue]
-        return torch.tensor(middle, dtype=torch.int32, device="cpu").view(3, 1, 1)
 
 
 # Planes that are on a device already can be used while a CUDA graph is recorded.
@@ -183,6 +177,13 @@ def _planes(ladder: Ladder, rung: int, level: int, levels: int, device: torch.de
 @lru_cache(1 << 11)
 def _low_planes(ladder: Ladder, rung: int, level: int, device: torch.device) -> Tensor:
     return ladder.low_planes(rung, level).to(device)
+
+
+def middle(depth: int, space: Space | None) -> Tensor:
+    """Y, Co and Cg of middle grey, or what they are in a space, int32 [3, 1, 1]."""
+    blue, red = (0, 0) if space is None else space.grey
+    whole = [mid_grey(depth), red, blue]
+    return torch.tensor(whole, dtype=torch.int32, device="cpu").view(3, 1, 1)
 
 
 def mid_grey(depth: int) -> int:
