@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import diffcodec
-from diffcodec.cli import main, tasks
+from diffcodec.cli import batch, main, tasks
 from diffcodec.errors import DiffcodecError, ImageError
 
 
@@ -318,6 +318,19 @@ def test_a_cluster_needs_dask_and_an_address(photos, monkeypatch):
 # --- ends that come early ------------------------------------------------------------------------
 
 
+def deaf(task):
+    """Whether interruptions are kept from the process that does a task."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return batch.Outcome(task, line=str(signal.SIGINT in blocked))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_processes_leave_interruptions_to_their_parent():
+    todo = [tasks.Task(Path("a"), Path("b")), tasks.Task(Path("c"), Path("d"))]
+    assert [outcome.line for outcome in batch.run(deaf, todo, 2)] == ["True", "True"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interruption_leaves_whole_files_only(jobs):
@@ -412,8 +425,6 @@ def test_a_killed_encoder_leaves_no_half_file():
 
 
 def test_what_the_codec_raises_is_an_outcome():
-    from diffcodec.cli import batch
-
     def work(_):
         raise MemoryError
 

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,8 +181,9 @@ def run(work: Work, tasks: list[Task], jobs: int) -> Generator[Outcome, None, No
     # Forking a process that has used torch may hang its threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start) as pool:
-        futures = {pool.submit(_serve, work, task): task for task in tasks}
         try:
+            with _uninterrupted():
+                futures = {pool.submit(_serve, work, task): task for task in tasks}
             for future in as_completed(futures):
                 try:
                     yield future.result()
@@ -220,6 +222,19 @@ def run_on(work: Work, tasks: list[Task], scheduler: str) -> Generator[Outcome, 
                     yield Outcome(futures[future], error=f"{source}: workers died of it")
         finally:
             client.cancel(list(futures))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep interruptions from processes that start inside, also before `_start`; ours waits."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start() -> None:

@@ -19,34 +19,40 @@ from diffcodec.quantized.state import State
 from diffcodec.quantized.tiles import in_tiles
 
 ROWS = 1 << 14
-"""Positions on which a head works at a time: few enough for the cache."""
+"""Positions on which a head works at a time on the CPU: few enough for the cache. Another device
+takes all of a phase at once."""
 
 _ALL = slice(None)
 
 
 class Context:
-    """How far the phases of a step have moved midpoints so far, at every position of its level."""
+    """How far the phases of a step have moved midpoints so far, at every position of its level.
+
+    It is on the device of the call.
+    """
 
     def __init__(self, height: int, width: int) -> None:
+        self._device = backends.device()
         # A border of zeros stands for what lies outside the picture.
         self._padded = torch.zeros(
-            (height + 2, width + 2, CHANNELS), dtype=torch.int16, device="cpu"
+            (height + 2, width + 2, CHANNELS), dtype=torch.int16, device=self._device
         )
 
     def add(self, colour: int, bordered: Tensor, moves: NDArray[np.int16]) -> None:
         """Add what a phase has moved, int16 [n, 3], at positions of the bordered plane."""
         flat = self._padded.view(-1, CHANNELS)
-        flat[bordered, 3 * colour : 3 * colour + 3] = torch.from_numpy(moves)
+        own = torch.from_numpy(moves).to(self._device)
+        flat[bordered.to(self._device), 3 * colour : 3 * colour + 3] = own
 
     def around(self, known: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         """What gives the first `known` channels at the nine neighbours of places.
 
-        It takes places of the bordered plane and returns [n, 9 * known].
+        It takes places of the bordered plane, on the device, and returns [n, 9 * known].
         """
         stride = self._padded.shape[1]
         # Three neighbours in a row lie side by side.
         rows = self._padded[..., :known].to(dtype).flatten().unfold(0, 3 * known, known)
-        starts = torch.tensor([-stride, 0, stride], device="cpu") - 1
+        starts = torch.tensor([-stride, 0, stride], device=self._device) - 1
 
         def at(places: Tensor) -> Tensor:
             wanted = (places[:, None] + starts).flatten()
@@ -79,10 +85,12 @@ class Conditionals:
         """
         phase, parts = PHASES[number], []
         around = context.around(phase.known, self._trunk.dtype) if phase.known else None
-        for inside, beside in zip(places.split(ROWS), bordered.split(ROWS), strict=True):
+        most = ROWS if self._device.type == "cpu" else len(places)
+        split = (where.to(self._device).split(most) for where in (places, bordered))
+        for inside, beside in zip(*split, strict=True):
             # Faster than indexing on one thread.
-            trunk = self._trunk.index_select(0, inside.to(self._device))
-            known = None if around is None else around(beside).to(self._device)
+            trunk = self._trunk.index_select(0, inside)
+            known = None if around is None else around(beside)
             parts.append(self._network.head(number, trunk, known, self._index).to(torch.int32))
         mean, scale = torch.cat(parts).cpu().chunk(2, 1)
         return mean.contiguous().numpy(), scale_index(scale).contiguous().numpy()

@@ -77,10 +77,13 @@ def encode(
     if fit is not None and best.whole:
         states = image_states(best.header, model, samples)[:1]
         shifts = fit(model, states, header.pixels, part(progress, shares - 2, shares))
-        other, rest = replace(best.header, fitted=True), part(progress, shares - 1, shares)
-        fitted = _encode(model, other, samples, planes, most, cut.psnr, rest, shifts)
-        if fitted.whole and len(fitted.stream) + 1 < len(best.stream):
-            best = fitted
+        rest = part(progress, shares - 1, shares)
+        if shifts:
+            other = replace(best.header, fitted=True)
+            fitted = _encode(model, other, samples, planes, most, cut.psnr, rest, shifts)
+            if fitted.whole and len(fitted.stream) + 1 < len(best.stream):
+                best = fitted
+        rest(1.0)
     if stored and not (best.whole and len(best.stream) <= most):
         return None
     size = min(len(best.stream), room)
