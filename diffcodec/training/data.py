@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
+from diffcodec.training import decoded
 from diffcodec.training.graphics import drawings
 from diffcodec.transforms import GREENS, exchanged
+from diffcodec.transforms.spaces import Space
 
 DRAWINGS = 128
 """How many drawings there are."""
@@ -35,6 +37,8 @@ class Draw:
             as large a side.
         exchanged: the share of the crops in which, after all this, that colour is in green's place
             which leaves the least detail (`exchange`).
+        space: of `decoded`: in the end the crops become integers of it, as decoders of JPEG have
+            them; None for RGB.
     """
 
     size: int
@@ -47,6 +51,7 @@ class Draw:
     edited: float = 0.0
     resized: float = 0.0
     exchanged: float = 0.0
+    space: Space | None = None
 
 
 class Crops:
@@ -114,7 +119,7 @@ class Crops:
         chosen = torch.rand(how.batch, generator=generator) < how.exchanged
         for i in chosen.nonzero()[:, 0].tolist():
             batch[i] = exchange(batch[i])
-        return batch
+        return batch if how.space is None else decoded.planes(batch, how.space, generator)
 
 
 class Batches(IterableDataset[Tensor]):

@@ -20,6 +20,7 @@ from diffcodec.quantized.features import phase_features, step_features
 from diffcodec.quantized.pyramid import Process, Pyramid, checkerboard
 from diffcodec.quantized.schedule import DEPTH, LOW, PHASES, Step
 from diffcodec.training.networks import Experts
+from diffcodec.transforms.spaces import Space
 
 Cells = tuple[Tensor, Tensor]
 """Floors and planes of a level."""
@@ -54,12 +55,20 @@ def random_rung(emphasis: Emphasis, generator: torch.Generator) -> int:
 
 
 def step_loss(
-    net: Experts, emphasis: Emphasis, rung: int, crops: Tensor, process: Process
+    net: Experts,
+    emphasis: Emphasis,
+    rung: int,
+    crops: Tensor,
+    process: Process,
+    space: Space | None = None,
 ) -> Tensor:
-    """Weighted bits per coefficient of a random rung for crops [N, 3, H, W] uint8."""
+    """Weighted bits per coefficient of a random rung for crops [N, 3, H, W] uint8.
+
+    They are RGB or, if there is a space, integers of that.
+    """
     odds, weight = emphasis.rungs[rung]
     total = torch.zeros((), device=crops.device)
-    pyramid = process.pyramid(*crops.shape[2:])
+    pyramid = process.pyramid(*crops.shape[2:], space=space)
     bits = step_bits(net, pyramid, pyramid.analyse(crops), rung, list(emphasis.levels))
     for level, coded in bits.items():
         total = total + emphasis.levels[level] * coded.mean()

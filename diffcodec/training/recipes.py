@@ -14,6 +14,7 @@ from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import FINISH, LOW, PHASES, RUNGS
+from diffcodec.training import decoded
 from diffcodec.training.data import Draw
 from diffcodec.training.denoising import RUNG_ODDS
 from diffcodec.training.noise import Gaussian
@@ -89,6 +90,21 @@ small crops, which have no rung above the ninth (`PHOTO_DRAWS`)."""
 THUMBNAIL_PROCESS = Process(white())
 """Thumbnails are for whole files: their error is white, and all colours have wavelets."""
 
+_FINEST_LEVELS = Emphasis(
+    {1: 1.0, 2: 0.35},
+    {
+        FINISH: (0.36, 1.0),
+        2: (0.17, 1.0),
+        3: (0.15, 1.2),
+        4: (0.11, 1.5),
+        5: (0.08, 2.0),
+        6: (0.06, 2.5),
+        7: (0.04, 3.0),
+        8: (0.02, 3.0),
+        9: (0.01, 3.0),
+    },
+)
+
 PHOTO_DRAWS = (
     (
         Draw(
@@ -101,20 +117,11 @@ PHOTO_DRAWS = (
             resized=0.25,
             exchanged=0.5,
         ),
-        Emphasis(
-            {1: 1.0, 2: 0.35},
-            {
-                FINISH: (0.36, 1.0),
-                2: (0.17, 1.0),
-                3: (0.15, 1.2),
-                4: (0.11, 1.5),
-                5: (0.08, 2.0),
-                6: (0.06, 2.5),
-                7: (0.04, 3.0),
-                8: (0.02, 3.0),
-                9: (0.01, 3.0),
-            },
-        ),
+        _FINEST_LEVELS,
+    ),
+    *(
+        (Draw(128, 16, every=4, drawn=0.1, resized=0.25, space=space), _FINEST_LEVELS)
+        for space in (decoded.FULL, decoded.HALVED)
     ),
     (
         Draw(512, 2, every=2, half_chroma=0.3, drawn=0.1, edited=0.2, resized=0.25, exchanged=0.5),
@@ -138,7 +145,7 @@ PHOTO_DRAWS = (
     ),
 )
 """For pictures of any size; crops of one size serve the levels at which they have enough positions.
-The weights favour coarse levels and high rungs, that is the prefixes, which are a small part of
+Of crops as JPEG's decoder has them only the finest levels are unlike others. The weights favour coarse levels and high rungs, that is the prefixes, which are a small part of
 the lossless file."""
 
 THUMBNAIL_DRAWS = (

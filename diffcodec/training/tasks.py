@@ -120,8 +120,9 @@ class Codec:
     ) -> Tensor:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
-        every = self.draws[draw].every
-        return every * step_loss(net, self.emphases[draw], *choice, crops, self.process)
+        how = self.draws[draw]
+        loss = step_loss(net, self.emphases[draw], *choice, crops, self.process, how.space)
+        return how.every * loss
 
     def validate(self, net: Experts, images: list[Tensor]) -> Figures:
         """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
