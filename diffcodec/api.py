@@ -462,7 +462,7 @@ def _coded(
     def photo(
         header: Header, planes: NDArray, progress: Progress, fit: quantised.Fitter | None = fit
     ) -> tuple[Header, bytes] | None:
-        weights = models.load(model or models.default(header.height, header.width))
+        weights = None if model is None else models.load(model)
         header = replace(header, tile=tiled.side(header, tile))
         module: Any = tiled if header.tile else quantised
         return module.encode(weights, header, planes, cut, boxes, progress, fit, rgb=rgb)

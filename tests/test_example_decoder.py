@@ -167,8 +167,9 @@ def test_spaces(decoder, cells, monkeypatch, number, name, request):
     rgb = spaces.to_rgb(space, tiny.pixels(21, 60)).numpy().astype(np.uint8)
     planes = spaces.from_rgb(space, rgb)
 
-    def prepare(_, header, *__, **___):
-        return replace(header, colours=number, mirrored=number % 3 == 0), planes
+    def prepare(model, header, *_, **__):
+        mirrored = number % 3 == 0
+        return model, replace(header, model=model.id, colours=number, mirrored=mirrored), planes
 
     monkeypatch.setattr(colour, "prepare", prepare)
     pixels = np.moveaxis(rgb, 0, -1)

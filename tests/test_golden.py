@@ -90,5 +90,6 @@ def test_the_golden_files_are_of_all_kinds():
     assert headers["deep"].depth == headers["deep-grey"].depth == 16
     used = {one.model for one in headers.values() if one.model}
     assert used == {
-        files.parse(files.read(path)).id for path in (files.PHOTO, files.THUMBNAIL, files.DRAWING)
+        files.parse(files.read(path)).id
+        for path in (files.PHOTO, files.CONVERTED, files.THUMBNAIL, files.DRAWING)
     }

@@ -8,7 +8,10 @@ from diffcodec.cli.common import at_most_one, positive
 
 DATA = click.Path(exists=True, path_type=Path)
 
-RECIPES = ("photo", "photo-large", "thumbnail", "denoiser", "gaussian-32", "gaussian-64")
+RECIPES = (
+    *("photo", "photo-large", "converted", "thumbnail"),
+    *("denoiser", "gaussian-32", "gaussian-64"),
+)
 """As `training.RECIPES`, which takes long to import."""
 
 
@@ -43,9 +46,10 @@ def by_name(given: tuple[str, ...]) -> dict[str, str]:
     type=click.Choice(RECIPES),
     default=RECIPES[0],
     show_default=True,
-    help="The model of photographs, a larger one, that of very small pictures (from mosaics of "
-    "32x32), the denoiser that prefixes are shown through, or the Gaussian process of pictures of "
-    "32x32 (in mosaics) or of crops of 64x64.",
+    help="The model of photographs, a larger one, that of pictures that were converted from "
+    "another colour space, that of very small pictures (from mosaics of 32x32), the denoiser that "
+    "prefixes are shown through, or the Gaussian process of pictures of 32x32 (in mosaics) or of "
+    "crops of 64x64.",
 )
 @click.option(
     "--set",

@@ -29,9 +29,12 @@ from diffcodec.exact.differences import Difference
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
 
-PHOTO, THUMBNAIL, DRAWING, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
+PHOTO, CONVERTED, THUMBNAIL, DRAWING, DENOISER, GAUSSIAN_32, GAUSSIAN_64 = (
     WEIGHTS / f"{name}.safetensors"
-    for name in ("photo", "thumbnail", "drawing", "denoiser", "gaussian-32", "gaussian-64")
+    for name in (
+        *("photo", "converted", "thumbnail", "drawing"),
+        *("denoiser", "gaussian-32", "gaussian-64"),
+    )
 )
 """The installed models."""
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from diffcodec.container import Header
 from diffcodec.entropy import RangeEncoder
 from diffcodec.errors import FormatError
+from diffcodec.quantized import model as models
 from diffcodec.quantized.corrections import Corrections
 from diffcodec.quantized.detail import smoother
 from diffcodec.quantized.model import Model
@@ -84,23 +85,31 @@ def turned(planes: Tensor, header: Header) -> Tensor:
     return planes.flip(-2) if (header.colours - len(GREENS)) % 2 else planes
 
 
-def prepare(model: Model, header: Header, planes: NDArray, *, rgb: bool) -> tuple[Header, NDArray]:
-    """The header of a picture uint8 or uint16 [C, H, W] with its transform, and planes for that.
+def prepare(
+    model: Model | None, header: Header, planes: NDArray, *, rgb: bool
+) -> tuple[Model, Header, NDArray]:
+    """The model of a picture, its header with that and with its transform, and planes for that.
 
-    With `rgb`, no other space is looked for.
+    Args: the model, or None for the installed one that suits; the header; uint8 or uint16
+    [C, H, W]; whether no other space than RGB is looked for.
     """
-    if not header.mode.startswith("RGB"):
-        return header, planes
-    found = None if rgb or header.depth != DEPTH else spaces.find(planes[:3])
+    coloured, found = header.mode.startswith("RGB"), None
+    if coloured and header.depth == DEPTH and not rgb:
+        found = spaces.find(planes[:3])
+    default = models.default(header.height, header.width, converted=found is not None)
+    model = model or models.load(default)
+    header = replace(header, model=model.id)
+    if not coloured:
+        return model, header, planes
     if found is None:
-        return replace(header, colours=select(model, planes, header.depth)), planes
+        return model, replace(header, colours=select(model, planes, header.depth)), planes
     number, converted = found
     upwards = mirrored = False
     if SPACES[number].chroma is HALVED and not header.tile:
         upwards, mirrored = spaces.halved_from(converted[1:])
     colours = len(GREENS) + 2 * number + upwards
     header = replace(header, colours=colours, mirrored=mirrored)
-    return header, np.concatenate((converted, planes[3:]))
+    return model, header, np.concatenate((converted, planes[3:]))
 
 
 def select(model: Model, planes: NDArray, depth: int) -> int:

@@ -96,8 +96,13 @@ def scale_index(output: Tensor) -> Tensor:
     return (output - MIN_LOG_SCALE * SCALE_UNITS).clamp_(0, SCALES - 1)
 
 
-def default(height: int, width: int) -> Path:
-    """The model file that pictures of this size are encoded with."""
+def default(height: int, width: int, *, converted: bool = False) -> Path:
+    """The model file that pictures of this size are encoded with.
+
+    Those that were converted have one of their own, whatever their size.
+    """
+    if converted:
+        return files.CONVERTED
     return files.THUMBNAIL if max(height, width) <= LARGEST_THUMBNAIL else files.PHOTO
 
 

@@ -37,7 +37,7 @@ PRECISION = 100
 
 
 def encode(
-    model: Model,
+    model: Model | None,
     header: Header,
     planes: NDArray,
     cut: Cut,
@@ -53,7 +53,7 @@ def encode(
     others a few patches decide on the colour transform. Fitted biases are taken if they pay.
 
     Args:
-        model: the model.
+        model: the model; None for the installed one that suits.
         header: of the lossless picture; what the stream decides of it comes back changed.
         planes: uint8 or uint16 [C, H, W].
         cut: where the file ends; of a PSNR, about the shortest stream that reaches it.
@@ -65,7 +65,7 @@ def encode(
     Returns: header and stream; None if the samples themselves take no more room. Raises
     FormatError if header and boxes exceed the limit.
     """
-    headers, source = _candidates(model, replace(header, model=model.id), planes, rgb=rgb)
+    model, headers, source = _candidates(model, header, planes, rgb=rgb)
     samples = torch.from_numpy(source.astype(np.int32))
     room, most, stored = rooms(headers[0], planes, cut, boxes)
     shares = len(headers) + (0 if fit is None else 2)
@@ -303,13 +303,15 @@ def _mark(encoder: RangeEncoder, states: list[State]) -> _Mark:
 
 
 def _candidates(
-    model: Model, header: Header, planes: NDArray, *, rgb: bool
-) -> tuple[list[Header], NDArray]:
-    """Headers of streams of a picture of which `encode` takes the shortest, and planes for them."""
+    model: Model | None, header: Header, planes: NDArray, *, rgb: bool
+) -> tuple[Model, list[Header], NDArray]:
+    """As of `colour.prepare`, but with headers of all streams of which the shortest is taken."""
     if max(header.height, header.width) <= models.LARGEST_THUMBNAIL:
-        return [header, replace(header, mirrored=True)], planes
-    header, planes = colour.prepare(model, header, planes, rgb=rgb)
-    return [header], planes
+        model = model or models.load(models.default(header.height, header.width))
+        header = replace(header, model=model.id)
+        return model, [header, replace(header, mirrored=True)], planes
+    model, header, planes = colour.prepare(model, header, planes, rgb=rgb)
+    return model, [header], planes
 
 
 def _parts(mode: str) -> list[int]:

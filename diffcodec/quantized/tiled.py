@@ -73,7 +73,7 @@ def side(header: Header, wanted: int | None) -> int:
 
 
 def encode(
-    model: Model,
+    model: Model | None,
     header: Header,
     planes: NDArray,
     cut: Cut,
@@ -87,7 +87,7 @@ def encode(
 
     A model is fitted to some of the tiles, and what has paid there is taken.
     """
-    header, source = colour.prepare(model, replace(header, model=model.id), planes, rgb=rgb)
+    model, header, source = colour.prepare(model, header, planes, rgb=rgb)
     fitted, told = None, list[bytes]()
     if fit is not None:
         states = [_states(model, header, source, place)[0] for place in _looked_at(header)]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
-from diffcodec.training import decoded
+from diffcodec.training import converted
 from diffcodec.training.graphics import drawings
 from diffcodec.transforms import GREENS, exchanged
 from diffcodec.transforms.spaces import Space
@@ -37,8 +37,7 @@ class Draw:
             as large a side.
         exchanged: the share of the crops in which, after all this, that colour is in green's place
             which leaves the least detail (`exchange`).
-        space: of `decoded`: in the end the crops become integers of it, as decoders of JPEG have
-            them; None for RGB.
+        space: of which the crops are integers in the end (`converted`); None for RGB.
     """
 
     size: int
@@ -119,7 +118,7 @@ class Crops:
         chosen = torch.rand(how.batch, generator=generator) < how.exchanged
         for i in chosen.nonzero()[:, 0].tolist():
             batch[i] = exchange(batch[i])
-        return batch if how.space is None else decoded.planes(batch, how.space, generator)
+        return converted.convert(batch, how.space, generator)
 
 
 class Batches(IterableDataset[Tensor]):

@@ -68,7 +68,8 @@ def step_loss(
     """
     odds, weight = emphasis.rungs[rung]
     total = torch.zeros((), device=crops.device)
-    pyramid = process.pyramid(*crops.shape[2:], space=space)
+    height, width = crops.shape[2:]
+    pyramid = process.pyramid(height, width, space=space)
     bits = step_bits(net, pyramid, pyramid.analyse(crops), rung, list(emphasis.levels))
     for level, coded in bits.items():
         total = total + emphasis.levels[level] * coded.mean()

@@ -3,7 +3,7 @@
 Shapes of networks, processes, crops and what their bits count, rates, pictures and budgets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,15 @@ from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import FINISH, LOW, PHASES, RUNGS
-from diffcodec.training import decoded
+from diffcodec.training.converted import JPEG_420, JPEG_444
 from diffcodec.training.data import Draw
 from diffcodec.training.denoising import RUNG_ODDS
 from diffcodec.training.noise import Gaussian
 from diffcodec.training.objective import Emphasis
 from diffcodec.training.tasks import Codec, Denoiser, Task
+
+Draws = Sequence[tuple[Draw, Emphasis]]
+"""Crops, and what their bits count."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,24 @@ _FINEST_LEVELS = Emphasis(
     },
 )
 
+_COARSE_LEVELS = Emphasis(
+    {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
+    {
+        FINISH: (0.06, 1.0),
+        2: (0.06, 1.0),
+        3: (0.08, 1.2),
+        4: (0.10, 1.5),
+        5: (0.12, 2.0),
+        6: (0.13, 2.5),
+        7: (0.13, 3.0),
+        8: (0.12, 3.0),
+        9: (0.09, 3.0),
+        10: (0.06, 3.0),
+        11: (0.03, 3.0),
+        12: (0.02, 3.0),
+    },
+)
+
 PHOTO_DRAWS = (
     (
         Draw(
@@ -119,34 +140,24 @@ PHOTO_DRAWS = (
         ),
         _FINEST_LEVELS,
     ),
-    *(
-        (Draw(128, 16, every=4, drawn=0.1, resized=0.25, space=space), _FINEST_LEVELS)
-        for space in (decoded.FULL, decoded.HALVED)
-    ),
     (
         Draw(512, 2, every=2, half_chroma=0.3, drawn=0.1, edited=0.2, resized=0.25, exchanged=0.5),
-        Emphasis(
-            {3: 0.15, 4: 0.06, 5: 0.03, LOW: 0.02},
-            {
-                FINISH: (0.06, 1.0),
-                2: (0.06, 1.0),
-                3: (0.08, 1.2),
-                4: (0.10, 1.5),
-                5: (0.12, 2.0),
-                6: (0.13, 2.5),
-                7: (0.13, 3.0),
-                8: (0.12, 3.0),
-                9: (0.09, 3.0),
-                10: (0.06, 3.0),
-                11: (0.03, 3.0),
-                12: (0.02, 3.0),
-            },
-        ),
+        _COARSE_LEVELS,
     ),
 )
 """For pictures of any size; crops of one size serve the levels at which they have enough positions.
-Of crops as JPEG's decoder has them only the finest levels are unlike others. The weights favour coarse levels and high rungs, that is the prefixes, which are a small part of
+The weights favour coarse levels and high rungs, that is the prefixes, which are a small part of
 the lossless file."""
+
+CONVERTED_DRAWS = tuple(
+    (
+        Draw(size, batch, every, drawn=0.1, edited=0.2, resized=0.25, space=space),
+        emphasis,
+    )
+    for space in (JPEG_444, JPEG_420)
+    for size, batch, every, emphasis in ((128, 16, 1, _FINEST_LEVELS), (512, 2, 4, _COARSE_LEVELS))
+)
+"""The same of what decoders of JPEG and of other formats make RGB of."""
 
 THUMBNAIL_DRAWS = (
     (
@@ -182,11 +193,11 @@ MOSAICS = {"cifar10/train_[01]*": 1.0}
 """Pictures of 32 x 32; the mosaic train_24 is held out, to validate on."""
 
 
-def _photo(name: str, networks: StepShape, minutes: float) -> Recipe:
+def _photo(name: str, networks: StepShape, minutes: float, draws: Draws = PHOTO_DRAWS) -> Recipe:
     config = model.Config(
         networks, PHOTO_PROCESS.interpolated, prior=20, significand=SIGNIFICAND, side=0
     )
-    codec = Codec(config, PHOTO_PROCESS, PHOTO_DRAWS, calibration=Draw(256, 8))
+    codec = Codec(config, PHOTO_PROCESS, draws, calibration=Draw(256, 8, space=draws[0][0].space))
     return Recipe(name, codec, PHOTOS, calibration=("photos/cid22",), rate=3e-3, minutes=minutes)
 
 
@@ -194,6 +205,9 @@ PHOTO = _photo("photo", PHOTO_NETWORKS, 720)
 
 PHOTO_LARGE = _photo("photo-large", LARGE_NETWORKS, 2880)
 """Four times the multiplications, for GPUs. It can start from the other's weights."""
+
+CONVERTED = _photo("converted", PHOTO_NETWORKS, 240, CONVERTED_DRAWS)
+"""For pictures that were converted from another space. It can start from `photo`'s weights."""
 
 THUMBNAIL = Recipe(
     "thumbnail",
@@ -253,7 +267,7 @@ GAUSSIAN_64 = Recipe(
 
 RECIPES = {
     recipe.name: recipe
-    for recipe in (PHOTO, PHOTO_LARGE, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)
+    for recipe in (PHOTO, PHOTO_LARGE, CONVERTED, THUMBNAIL, DENOISER, GAUSSIAN_32, GAUSSIAN_64)
 }
 
 

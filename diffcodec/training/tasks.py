@@ -22,12 +22,14 @@ from diffcodec.quantized.schedule import (
     LOW,
 )
 from diffcodec.training import denoising, networks
+from diffcodec.training.converted import convert
 from diffcodec.training.curves import Figures
 from diffcodec.training.data import Draw
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import Experts
 from diffcodec.training.objective import Emphasis, random_rung, step_bits, step_loss
 from diffcodec.training.odds import block_odds, level_odds
+from diffcodec.transforms.spaces import Space
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -125,16 +127,25 @@ class Codec:
         return how.every * loss
 
     def validate(self, net: Experts, images: list[Tensor]) -> Figures:
-        """Bits/dim of the lossless pictures: the sum of all rungs, then each."""
-        totals = {}
+        """Bits/dim of the lossless pictures: the sum of all rungs, then each.
+
+        They are converted as the crops of the draws are.
+        """
         if self._mosaics:
             crops = [central_tiles(image, self.calibration.size) for image in images]
         else:
             crops = central_crops(images)
+        generator = torch.Generator().manual_seed(0)
+        held_out = [
+            (space, convert(crop.cpu(), space, generator).to(crop.device))
+            for space in dict.fromkeys(draw.space for draw in self.draws)
+            for crop in crops
+        ]
+        size, totals = sum(crop.numel() for _, crop in held_out), {}
         for rung in trained_rungs():
-            bits = (self._bits(net, crop, rung) for crop in crops)
+            bits = (self._bits(net, crop, rung, space) for space, crop in held_out)
             total = sum(float(coded.sum()) for levels in bits for coded in levels.values())
-            totals[rung] = total / (len(crops) * crops[0].numel())
+            totals[rung] = total / size
         return _by_rung("bits/dim", sum(totals.values()), totals)
 
     def exact(self, net: Experts, crops: Tensor, images: list[Tensor]) -> Exported:
@@ -142,7 +153,7 @@ class Codec:
 
         def run() -> None:
             for rung in tqdm(trained_rungs(), "calibrating", disable=None):
-                self._bits(net, crops, rung)
+                self._bits(net, crops, rung, self.calibration.space)
 
         table, counted = CdfTable.gaussian(), list(crops) if self._mosaics else images
         tensors = quantise(net, run, model.output_units) | {
@@ -158,8 +169,11 @@ class Codec:
         """As `Task.restore`."""
         restore(net, file.tensors, model.output_units)
 
-    def _bits(self, net: Experts, crops: Tensor, rung: int) -> dict[int, Tensor]:
-        pyramid = self.process.pyramid(*crops.shape[-2:])
+    def _bits(
+        self, net: Experts, crops: Tensor, rung: int, space: Space | None
+    ) -> dict[int, Tensor]:
+        height, width = crops.shape[-2:]
+        pyramid = self.process.pyramid(height, width, space=space)
         return step_bits(net, pyramid, pyramid.analyse(crops), rung, ALL_LEVELS)
 
     @property
