@@ -12,6 +12,7 @@ from PIL import Image
 import diffcodec
 from diffcodec import container
 from diffcodec.errors import FormatError
+from diffcodec.exact import files
 from diffcodec.transforms import interpolation, spaces, triangle
 from diffcodec.transforms.interpolation import INTERPOLATION
 from diffcodec.transforms.spaces import SPACES
@@ -177,6 +178,16 @@ def test_files_say_it_in_fewer_bytes_and_come_back(number, options):
     plain = diffcodec.encode(image(rgb), process="photo", rgb=True, **options)
     assert diffcodec.info(plain, rungs=False).space == "RGB"
     assert len(data) < 0.95 * len(plain)
+    models = [bytes.fromhex(diffcodec.info(one, rungs=False).model) for one in (data, plain)]
+    assert list(map(files.find, models)) == [files.CONVERTED, files.PHOTO]
+
+
+def test_any_model_codes_what_was_converted(tiny_path):
+    rgb = photograph(JPEG)
+    data = diffcodec.encode(image(rgb), process="photo", model=tiny_path)
+    assert diffcodec.info(data, rungs=False).space == "JPEG's YCbCr"
+    own = diffcodec.decode_array(data, model=tiny_path)
+    assert np.array_equal(own.transpose(2, 0, 1), rgb)
 
 
 @pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)])
