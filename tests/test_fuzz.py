@@ -11,7 +11,7 @@ def test_the_corpus(number):
     fuzz_decoder.check(fuzz_decoder.corpus()[number])
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2])
 def test_hostile_files(number):
     fuzz_decoder.run(6, number)
 

@@ -107,10 +107,9 @@ def test_seeds_of_other_pictures_are_refused(other):
     assert own in coded.data
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_bytes_do_not_depend_on_threads(bits_back, channel, threads):
+def test_bytes_do_not_depend_on_threads(bits_back, channel):
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(3 - min(before, 2))
     try:
         assert diffcodec.encode_set(PICTURES).data == bits_back.data
         assert same(diffcodec.decode_set(bits_back.data), PICTURES)
