@@ -20,7 +20,7 @@ from diffcodec import container, stored
 from diffcodec.exact import files
 from diffcodec.pictures.images import to_planes
 from diffcodec.pictures.reading import read_image
-from diffcodec.quantized import coding, colour, model, stream, tiled
+from diffcodec.quantized import coding, colour, model, stream, tile_state
 from diffcodec.quantized.fitted import LIMIT
 from diffcodec.quantized.preview import plain
 from diffcodec.transforms import spaces
@@ -191,7 +191,7 @@ def test_every_colour_is_made_as_diffcodec_makes_it(decoder):
 
 
 def test_tiles(decoder, cells, rounded, monkeypatch):
-    monkeypatch.setattr(tiled, "shown_planes", tiled.known_planes)
+    monkeypatch.setattr(tile_state, "shown_planes", tile_state.known_planes)
     pixels = tiny.pixels(20, 130).permute(1, 2, 0).numpy()[..., :2]
     data = diffcodec.encode(np.ascontiguousarray(pixels), model=rounded, process="photo", tile=64)
     assert same(decoder.decode(data, rounded), pixels)
@@ -215,7 +215,7 @@ def test_fitted_biases(decoder, cells, name, most, request):
 
 @pytest.mark.parametrize(("mode", "depth"), [("RGBA", 8), ("L", 16)])
 def test_fitted_biases_of_tiles(decoder, cells, rounded, monkeypatch, mode, depth):
-    monkeypatch.setattr(tiled, "shown_planes", tiled.known_planes)
+    monkeypatch.setattr(tile_state, "shown_planes", tile_state.known_planes)
     weights = model.load(rounded)
     planes = tiny.pixels(9, 70).numpy()[[0, 1, 2, 0]][: len(mode)]
     planes = planes.astype(f"<u{depth // 8}") << depth - 8

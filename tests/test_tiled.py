@@ -13,7 +13,7 @@ import diffcodec
 from diffcodec import container
 from diffcodec.errors import CorruptError, FormatError, ImageError
 from diffcodec.limits import Region
-from diffcodec.quantized import tiled
+from diffcodec.quantized import tile_state, tiled
 
 SIDE = 64
 HEIGHT, WIDTH = 66, 100  # two rows and two columns of tiles
@@ -168,13 +168,13 @@ def test_a_region_is_a_part_of_the_picture(array, coded, decode, data):
 
 def test_a_region_decodes_only_its_tiles(array, coded, decode, monkeypatch):
     sizes = []
-    real = tiled._Tile
+    real = tiled.Tile
 
     def counting(model, header, *rest):
         sizes.append((header.width, header.height))
         return real(model, header, *rest)
 
-    monkeypatch.setattr(tiled, "_Tile", counting)
+    monkeypatch.setattr(tiled, "Tile", counting)
     decode(coded, region=(60, 40, 30, 10))
     assert sizes == [(50, 33)]
 
@@ -242,7 +242,7 @@ def test_large_pictures_have_tiles_by_themselves(encode, decode, monkeypatch, ar
 def test_next_to_nothing_of_a_huge_picture_costs_next_to_nothing(tiny_model, decode, monkeypatch):
     """The network, and even the wavelets, compute nothing for tiles of which nothing is known."""
     header = container.Header(0, "RGB", 9000, 9000, tiny_model.id, 0, 1 << 20, True, tile=1024)
-    monkeypatch.setattr(tiled, "shown_planes", None)
+    monkeypatch.setattr(tile_state, "shown_planes", None)
     for stream in (b"", b"\0" * 50, b"\0" * 200):
         shown = decode(container.write_header(header) + stream)
         assert shown.shape == (9000, 9000, 3) and (shown == 128).all()

@@ -64,6 +64,11 @@ def grey(header: Header) -> NDArray:
     return found
 
 
+def blank(header: Header, height: int, width: int) -> NDArray:
+    """What is shown where nothing is known, uint8 or uint16 [C, height, width]."""
+    return np.broadcast_to(grey(header), (len(header.mode), height, width)).copy()
+
+
 def check(header: Header) -> None:
     """Raise FormatError for a transform that is not known, or not of pictures of this kind."""
     known = 1

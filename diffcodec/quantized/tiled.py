@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 
 from diffcodec import container
 from diffcodec.container import Boxes, Header
-from diffcodec.entropy import (
-    Bits,
-    Coder,
-    Probabilities,
-    RangeDecoder,
-    RangeEncoder,
-)
+from diffcodec.entropy import RangeEncoder
 from diffcodec.limits import Cut, Place, Progress, Region, ignore, part
 from diffcodec.quality import squared_error
 from diffcodec.quantized import colour, rows, segments
@@ -30,19 +24,12 @@ from diffcodec.quantized.fitted import Fitted
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.parallel import each
 from diffcodec.quantized.sampling import Sampler
-from diffcodec.quantized.schedule import DEPTH, FINISH
+from diffcodec.quantized.schedule import FINISH
 from diffcodec.quantized.segments import Segment, parts, places
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
-from diffcodec.quantized.stream import (
-    Fitter,
-    empty_states,
-    image_states,
-    known_planes,
-    rooms,
-    shown_planes,
-    textured,
-)
+from diffcodec.quantized.stream import Fitter, image_states, rooms, shown_planes
+from diffcodec.quantized.tile_state import Relay, Tile
 from diffcodec.streaming import Stream
 
 SIDE = 512
@@ -50,10 +37,6 @@ SIDE = 512
 
 GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, less their whole parts, are spread as evenly as can be."""
-
-COARSE = 4
-"""A tile of which only levels from this one on are significant is shown without the denoiser: a
-few bytes for each tile of a huge picture must not cost minutes."""
 
 LOOKED_AT = 1 << 21
 """Pixels of the tiles that a model is fitted to, at most, unless one tile has more; they bound its
@@ -143,7 +126,7 @@ def decode(
     """
     whole = Region(0, 0, header.width, header.height)
     box = region or whole
-    shown = _grey(header, box.height, box.width)
+    shown = colour.blank(header, box.height, box.width)
     checked = box == whole and rung is None and len(stream) == header.stream_bytes
     checked &= header.lossless or seed is None  # of a lossy file a sample is another picture
     exact = shown.copy() if checked and not header.lossless else shown
@@ -156,7 +139,7 @@ def decode(
         number, (inside, outside) = one
         sampler = None if seed is None else Sampler((seed, number), visual=visual)
         own = copy(fitted)  # a sampler is asked for rows that are missing
-        tile = _Tile(model, _header_of(header, there[number]), own, sampler)
+        tile = Tile(model, _header_of(header, there[number]), own, sampler)
         tile.take_all(columns[number], rung, progress)
         shown[:, *outside] = tile.shown[:, *inside]
         if exact is not shown:
@@ -173,7 +156,7 @@ def previews(
     model: Model, header: Header, stream: Stream, *, visual: int | None = None
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """Decode a stream once, while it arrives; arguments and results as of `stream.previews`."""
-    there, tiles, position = places(header), list[_Tile](), 0
+    there, tiles, position = places(header), list[Tile](), 0
     fitted = rows.start(model, header)
     for rung in segments.rungs(header):
         ended = False
@@ -183,7 +166,7 @@ def previews(
         for number, place in enumerate([] if ended else there):
             if number == len(tiles):
                 own = None if visual is None else (visual, number)
-                tiles.append(_Tile(model, _header_of(header, place), fitted, visual=own))
+                tiles.append(Tile(model, _header_of(header, place), fitted, visual=own))
             segment, position = segments.wait_for(stream, position)
             tiles[number].take(*segment)
             ended = tiles[number].ended
@@ -210,94 +193,6 @@ def cuts(
     """What prefixes of so many bytes show, smaller ones first, as `decode` returns it."""
     how: dict[str, Any] = {"seed": visual, "visual": visual is not None}
     return (decode(model, header, stream[: max(size, 0)], **how) for size in sorted(sizes))
-
-
-class _Relay:
-    """Passes bits to the coder of a segment, and what that does not give to a sampler."""
-
-    def __init__(self, sampler: Sampler | None = None) -> None:
-        self.coder: Coder = RangeDecoder(b"", complete=False)
-        self.sampler = sampler
-
-    def code(self, probabilities: Probabilities, truth: Bits | None = None) -> Bits:
-        """As of `Coder`."""
-        bits = self.coder.code(probabilities, truth)
-        if self.sampler is None or len(bits) == len(probabilities):
-            return bits
-        return np.concatenate([bits, self.sampler.code(probabilities[len(bits) :])])
-
-    def begin(self, colour: int) -> None:
-        """As of `Sampler`."""
-        if self.sampler is not None:
-            self.sampler.begin(colour)
-
-
-class _Tile:
-    """What a decoder knows of a tile.
-
-    Args: the model; the header of the tile as a picture of its own; the networks, if they are
-    fitted; what draws where bits are missing, if anything does; else the seed of the texture that
-    is shown at the ends of rungs.
-    Attributes: `rung` is the last one that is done; `ended` says if the data ended in the next.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        header: Header,
-        fitted: Fitted | None,
-        sampler: Sampler | None = None,
-        *,
-        visual: tuple[int, int] | None = None,
-    ) -> None:
-        self._model, self._header, self._visual = model, header, visual
-        self._states = empty_states(header, model)
-        self._states[0].fitted = fitted
-        self._relay = _Relay(sampler)
-        self._walk = walk(model, self._states, self._relay, begin=self._relay.begin)
-        self.rung, self.ended = self._states[0].pyramid.top, False
-
-    def take(self, data: bytes, whole: bool) -> None:
-        """Decode the next rung from as much of its segment as there is."""
-        self._relay.coder = RangeDecoder(data, complete=whole)
-        self._advance()
-
-    def take_all(self, column: Sequence[Segment], rung: int | None, progress: Progress) -> None:
-        """Decode as much as there is of all segments, and as is wanted; draw what is left."""
-        for done, segment in enumerate(column):
-            progress(done / len(column))
-            self.take(*segment)
-            if self.ended or FINISH < self.rung <= (rung or 0):
-                return
-        sampler, extra_bits = self._relay.sampler, self._header.depth - DEPTH
-        while sampler is not None and self.rung > max(rung or 0, FINISH):
-            if sampler.drawn and not sampler.visible(self.rung, extra_bits):
-                return
-            self._relay.coder = sampler
-            self._advance()
-
-    @property
-    def shown(self) -> NDArray:
-        """As it is shown, uint8 or uint16 [C, h, w]."""
-        header = self._header
-        levels = [level for state in self._states for level in state.significant]
-        if not levels:
-            return _grey(header, header.height, header.width)
-        if min(levels) >= COARSE:
-            return known_planes(header, self._states)
-        if self._visual is None or self.ended:
-            return shown_planes(header, self._states)
-        return shown_planes(header, textured(self._model, header, self._states, self._visual))
-
-    @property
-    def known(self) -> NDArray:
-        """As its cells alone describe it."""
-        return known_planes(self._header, self._states)
-
-    def _advance(self) -> None:
-        done = next(self._walk, None)
-        self.ended = done is None
-        self.rung = self.rung if done is None else done
 
 
 @dataclass
@@ -346,9 +241,9 @@ def _encode(
 
     Args: the model; the tile's header and states; the tile, if errors are asked for.
     """
-    relay, written = _Relay(), _Written()
+    relay, written = Relay(), _Written()
     if original is not None:
-        grey = _grey(header, header.height, header.width)
+        grey = colour.blank(header, header.height, header.width)
         written.errors.append(squared_error(grey, original))
     relay.coder = encoder = RangeEncoder()
     for rung in walk(model, states, relay, progress):
@@ -369,7 +264,7 @@ def _known(model: Model, header: Header, stream: bytes) -> NDArray:
 
     def work(one: tuple[Place, list[Segment]], progress: Progress) -> NDArray:
         place, column = one
-        tile = _Tile(model, _header_of(header, place), fitted)
+        tile = Tile(model, _header_of(header, place), fitted)
         tile.take_all(column, None, progress)
         return tile.known
 
@@ -404,12 +299,7 @@ def _header_of(header: Header, place: Place) -> Header:
 
 def _joined(header: Header, tiles: Iterable[NDArray]) -> NDArray:
     """The picture, uint8 or uint16 [C, H, W], of planes of its first tiles; the rest is grey."""
-    whole = _grey(header, header.height, header.width)
+    whole = colour.blank(header, header.height, header.width)
     for place, planes in zip(places(header), tiles, strict=False):
         whole[:, *place] = planes
     return whole
-
-
-def _grey(header: Header, height: int, width: int) -> NDArray:
-    """What is shown where nothing is known, uint8 or uint16 [C, height, width]."""
-    return np.broadcast_to(colour.grey(header), (len(header.mode), height, width)).copy()
