@@ -21,6 +21,7 @@ INSTALLED = {path.stem: path for path in sorted(files.WEIGHTS.glob("*.safetensor
 
 BUILDERS = {
     "photo": model.build,
+    "converted": model.build,
     "thumbnail": model.build,
     "drawing": drawings.build,
     "denoiser": denoising.build,
@@ -46,6 +47,7 @@ def test_every_installed_model_is_one_of_the_registry():
     assert INSTALLED.keys() == BUILDERS.keys()
     known = {
         files.PHOTO,
+        files.CONVERTED,
         files.THUMBNAIL,
         files.DRAWING,
         files.DENOISER,

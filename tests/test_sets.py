@@ -109,7 +109,7 @@ def test_seeds_of_other_pictures_are_refused(other):
 
 def test_bytes_do_not_depend_on_threads(bits_back, channel):
     before = torch.get_num_threads()
-    torch.set_num_threads(3 - min(before, 2))
+    torch.set_num_threads(1 if before > 1 else 2)
     try:
         assert diffcodec.encode_set(PICTURES).data == bits_back.data
         assert same(diffcodec.decode_set(bits_back.data), PICTURES)
