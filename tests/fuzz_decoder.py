@@ -33,7 +33,7 @@ from diffcodec.absorbing import stream as absorbing
 from diffcodec.errors import DiffcodecError
 from diffcodec.exact import files
 from diffcodec.gaussian import stream as gaussian
-from diffcodec.quantized import model, tiled
+from diffcodec.quantized import model, tile_state, tiled
 from diffcodec.quantized import stream as quantised
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -243,7 +243,7 @@ def limits():
         mock.patch.object(container, "SMALLEST_TILE", SMALLEST_TILE),
         mock.patch.object(container, "MAX_METADATA", MAX_METADATA),
         mock.patch.object(quantised, "RangeDecoder", Counting),
-        mock.patch.object(tiled, "RangeDecoder", Counting),
+        mock.patch.object(tile_state, "RangeDecoder", Counting),
         mock.patch.object(absorbing, "RangeDecoder", Counting),
         mock.patch.object(streaming, "RangeDecoder", Counting),
         mock.patch.object(gaussian, "RangeDecoder", Counting),
