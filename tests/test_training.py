@@ -254,7 +254,7 @@ def test_validation_leaves_a_curve(run, tmp_path, capsys):
     with (tmp_path / "run.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["steps"], second["steps"]) == ("1", "2")
-    assert float(first["minutes"]) < float(second["minutes"])
+    assert 0 <= float(first["minutes"]) <= float(second["minutes"])
     assert math.isfinite(float(second["loss"]))
     assert (second["dB gained"], second["3"], second["2"]) == ("1.5", "1.0", "2.0")
     assert "step 2: 1.5000 dB gained (3:1.0000 2:2.0000)" in capsys.readouterr().out
