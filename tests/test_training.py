@@ -275,6 +275,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["photo", "converted", "thumbnail", "denoiser"])
+def test_a_step_computes_on_the_device_of_its_crops(name):
+    """What has no contents refuses to meet what is on the CPU, as what is on a GPU does."""
+    task = RECIPES[name].task
+    net = task.network().to("meta")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(len(task.draws)):
+        crops = torch.zeros((1, 3, 64, 64), dtype=torch.uint8, device="meta")
+        loss = task.loss(net, number, task.choose(number, generator), crops, generator)
+        assert loss.device.type == "meta"
+
+
 def test_on_the_cpu_no_step_is_recorded():
     calls = []
 

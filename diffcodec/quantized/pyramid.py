@@ -141,7 +141,8 @@ class Pyramid:
     def analyse(self, planes: Tensor) -> dict[int, Tensor]:
         """Exact coefficients of pictures [N, 3, H, W]: {level: int32 [N, 9, h, w]}."""
         low = planes.to(torch.int32)
-        low = (rgb_to_ycocg(low) if self.space is None else low) - middle(self.depth, self.space)
+        low = rgb_to_ycocg(low) if self.space is None else low
+        low = low - middle(self.depth, self.space, low.device)
         values = {}
         for level in range(1, self.levels + 1):
             both = WAVELET.forward(low[:, :1]), self._chroma(level).forward(low[:, 1:])
@@ -156,7 +157,7 @@ class Pyramid:
         low = self.no_low()
         for level in self.coarse_to_fine:
             low = self.finer_low(low, level, known[level])
-        low = low + middle(self.depth, self.space)
+        low = low + middle(self.depth, self.space, low.device)
         if self.space is not None:
             return spaces.to_rgb(self.space, low)
         return ycocg_to_rgb(low).clamp_(0, (1 << self.depth) - 1)
@@ -168,7 +169,7 @@ class Pyramid:
         return self.space.chroma if self.space is not None and level == 1 else INTERPOLATION
 
 
-# Planes that are on a device already can be used while a CUDA graph is recorded.
+# What is on a device already can be used while a CUDA graph is recorded.
 @lru_cache(1 << 11)
 def _planes(ladder: Ladder, rung: int, level: int, levels: int, device: torch.device) -> Tensor:
     return ladder.planes(rung, level, levels).to(device)
@@ -179,11 +180,12 @@ def _low_planes(ladder: Ladder, rung: int, level: int, device: torch.device) -> 
     return ladder.low_planes(rung, level).to(device)
 
 
-def middle(depth: int, space: Space | None) -> Tensor:
+@lru_cache
+def middle(depth: int, space: Space | None, device: torch.device = _CPU) -> Tensor:
     """Y, Co and Cg of middle grey, or what they are in a space, int32 [3, 1, 1]."""
     blue, red = (0, 0) if space is None else space.grey
     whole = [mid_grey(depth), red, blue]
-    return torch.tensor(whole, dtype=torch.int32, device="cpu").view(3, 1, 1)
+    return torch.tensor(whole, dtype=torch.int32, device="cpu").view(3, 1, 1).to(device)
 
 
 def mid_grey(depth: int) -> int:
