@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from diffcodec.transforms.spaces import CONVERSIONS, Space
@@ -77,4 +78,5 @@ def _tables(quality: int) -> dict[int, list[int]]:
     """What the coefficients of luma (0) and of chroma (1) are divided by."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).quantization  # type: ignore[attr-defined]
+    buffer.seek(0)
+    return JpegImageFile(buffer).quantization
