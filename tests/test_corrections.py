@@ -161,3 +161,35 @@ def test_wrong_odds_are_mended_and_right_ones_kept():
     loss = spent(doubled, Odds(1 << 30)) - entropy
     assert spent(doubled, Odds(20)) - entropy < 0.5 * loss
     assert spent(None, Odds(20)) - spent(None, Odds(1 << 30)) < 0.01 * len(p)
+
+
+def test_a_prior_that_yields_is_soon_forgotten_where_counts_cannot_be_chance():
+    rare = np.full(3000, 20)  # in 2^-16: nearly never, but here every tenth
+    bits = (np.arange(3000) % 10 == 0).astype(np.int32)
+    lengths = []
+    for yields in (False, True):
+        encoder, odds = RangeEncoder(), Odds(100, yields=yields)
+        for _ in range(4):
+            odds.code(encoder, 0, rare, bits)
+        lengths.append(encoder.bits_used)
+    entropy = -4 * 3000 * (0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))
+    first = 3000 * (0.1 * np.log2((1 << 16) / 20))  # of these nothing was known
+    assert lengths[1] < first + 1.1 * entropy < lengths[0]
+
+
+def test_a_prior_that_yields_does_not_by_chance():
+    right, firm = Odds(100, yields=True), Odds(100)
+    spent(None, right)
+    spent(None, firm)
+    assert np.array_equal(right.ratios(), firm.ratios())
+
+
+@given(st.integers(0, 1 << 30), st.floats(0.3, 3))
+@settings(deadline=None, max_examples=20)
+def test_what_is_left_of_a_prior_lies_between_none_and_all(seed, power):
+    yielding, firm = Odds(100, yields=True), Odds(100)
+    for odds in (yielding, firm):
+        odds.code(RangeEncoder(), 0, *decisions(seed, 3000, lambda p: p**power))
+    away = [np.abs(np.log(odds.ratios())) for odds in (firm, yielding)]
+    assert (away[0] <= away[1] + 1e-12).all()
+    assert np.isfinite(away[1]).all()

@@ -115,6 +115,7 @@ def test_the_digest_covers_configuration_and_tensors_but_not_the_card(file):
         ({"interpolated": 6}, "interpolated"),
         ({"significand": 11}, "significand: 11"),
         ({"side": -1}, "side"),
+        ({"yields": 2}, "yields"),
         ({"colour": 1}, "configuration"),
         ({"network": []}, "network"),
     ],
@@ -128,6 +129,13 @@ def test_a_field_out_of_range_is_refused(file, change, word):
 def test_a_missing_field_is_refused(file, name):
     del file.config[name]
     refused(file)
+
+
+def test_a_field_that_older_files_lack_has_a_default(file):
+    file.config["yields"] = 1
+    assert model.build(file).yields
+    del file.config["yields"]
+    assert not model.build(file).yields
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def shape(*blocks: tuple[int, int], width: int = 8) -> StepShape:
 
 
 CONFIG = model.Config(
-    shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, side=0
+    shape((1, 1), (1, 0), (1, 0)), interpolated=2, prior=20, significand=8, side=0, yields=1
 )
 
 TASK = Denoiser(

@@ -1,10 +1,11 @@
 """Configurations of model files: frozen dataclasses, read from JSON and checked field by field.
 
 A field is an `Annotated[int, allowed]`, where `allowed` is whatever has the values that it may
-take; a tuple of one kind of fields, which JSON has as a list; or another dataclass.
+take; a tuple of one kind of fields, which JSON has as a list; or another dataclass. A file may lack
+a field that has a default.
 """
 
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from diffcodec.errors import ModelError
@@ -16,6 +17,9 @@ Size = Annotated[int, range(1, 1 << 12)]
 
 Count = Annotated[int, range(1 << 12)]
 """Layers or the like, of which there may be none."""
+
+Flag = Annotated[int, (0, 1)]
+"""Whether something is so."""
 
 Significand = Annotated[int, (8, 24)]
 """Bits of activations: those of bfloat16's significand, or of float32's."""
@@ -47,10 +51,11 @@ def from_json(kind: type[T], config: dict[str, Any]) -> T:
 def _read(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind):
         names = {field.name for field in fields(kind)}
-        if not isinstance(value, dict) or value.keys() != names:
+        needed = {field.name for field in fields(kind) if field.default is MISSING}
+        if not isinstance(value, dict) or not needed <= value.keys() <= names:
             raise ModelError(f"The model file's {name} has not exactly the fields it should have.")
         hints = get_type_hints(kind, include_extras=True)
-        return kind(**{n: _read(hints[n], value[n], n) for n in names})  # type: ignore[operator]
+        return kind(**{n: _read(hints[n], value[n], n) for n in value})  # type: ignore[operator]
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise ModelError(f"The model file's {name} is no list.")

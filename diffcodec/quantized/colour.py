@@ -139,7 +139,7 @@ def _bits(model: Model, planes: Tensor, depth: int) -> int:
     """Length of the rungs after START."""
     _, height, width = planes.shape
     pyramid, encoder = model.process.pyramid(height, width, depth), RangeEncoder()
-    state = State.of_image(pyramid, planes, Corrections(model.table, model.prior))
+    state = State.of_image(pyramid, planes, Corrections.of_model(model))
     state.advance(START + depth - DEPTH)
     for _ in walk(model, [state], encoder):
         pass

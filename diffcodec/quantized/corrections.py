@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from diffcodec.entropy import PROBABILITY_BITS, Bits, Coder
 from diffcodec.exact.cdf import MEAN_UNITS, CdfTable
-from diffcodec.quantized.model import MEAN_LIMIT
+from diffcodec.quantized.model import MEAN_LIMIT, Model
 from diffcodec.quantized.schedule import CHANNELS, FINISH, PHASES, Phase, Step
 
 KINDS, SIGNIFICANCE = 7, 6
@@ -55,24 +55,36 @@ _PRIOR = 100.0 * UNITS**4
 _MEMORY = 63 / 64
 """What is left of the sums and counts after each further set."""
 
+_CHANCE = 16.0
+"""Variances that a count's squared distance from what was expected may be by chance."""
+
+_LEAST = 1 / 16
+"""Observations that are left of a prior that yields."""
+
 
 class Corrections:
     """Everything that is learnt from one picture while it is coded.
 
-    Args: the CDF of the model, and how many observations of each kind and size of decision speak
-    for the odds as they are.
+    Args: the CDF of the model, how many observations of each kind and size of decision speak
+    for the odds as they are, and whether they yield, as of `Odds`.
     """
 
-    def __init__(self, table: CdfTable, prior: int) -> None:
+    def __init__(self, table: CdfTable, prior: int, *, yields: bool = False) -> None:
         self._deviations = table.deviations().astype(np.float64)
-        self._prior = prior
+        self._prior, self._yields = prior, yields
         self._odds: dict[tuple[int, bool], Odds] = {}
         self._regressions: Regressions = {}
         self._errors: dict[int, NDArray[np.int16]] = {}  # of each level in its last step
 
+    @classmethod
+    def of_model(cls, model: Model) -> "Corrections":
+        """Nothing learnt yet, with the prior of a model."""
+        return cls(model.table, model.prior, yields=model.yields)
+
     def odds(self, colour: int, rung: int) -> "Odds":
         """What corrects the probabilities of a colour at a rung."""
-        return self._odds.setdefault((colour, rung == FINISH), Odds(self._prior))
+        new = Odds(self._prior, yields=self._yields)
+        return self._odds.setdefault((colour, rung == FINISH), new)
 
     def begin(self, step: Step, height: int, width: int) -> "StepErrors | None":
         """Begin a step at a level of this size; None if its rung is too high for regressions."""
@@ -92,19 +104,39 @@ class Odds:
     """Counts of decisions by kind and probability: a picture's own odds.
 
     `bins` is the bin of each probability in units of 2^-16, int32.
+
+    Args: how many observations speak for the probabilities as they are; whether few are left of
+    them where the counts cannot be chance, as in a picture of a kind that the model has not met.
     """
 
     bins = _BINS
 
-    def __init__(self, prior: int) -> None:
-        self._prior = float(prior) * _ONE
+    def __init__(self, prior: int, *, yields: bool = False) -> None:
+        self._prior, self._yields = float(prior), yields
         # Seen ones, expected ones, seen zeros, expected zeros; in 2^-16.
         self._counts = np.zeros((4, KINDS * (len(_EDGES) + 1)))
 
     def ratios(self) -> NDArray[np.float64]:
         """By what the odds of each kind and bin are to be multiplied, float64."""
-        seen, expected, unseen, unexpected = self._counts + self._prior
-        return (seen / expected) / (unseen / unexpected)
+        seen, expected, unseen, unexpected = self._counts / _ONE
+        return self._ratio(seen, expected) / self._ratio(unseen, unexpected)
+
+    def _ratio(
+        self, seen: NDArray[np.float64], expected: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Observations over expected ones, both with the prior.
+
+        Where they differ by more than chance, the prior is what makes the variance of that ratio's
+        logarithm as large as it turned out to be (empirical Bayes).
+        """
+        prior = np.full_like(seen, self._prior)
+        if self._yields:
+            away = seen - expected
+            beyond = away * away - _CHANCE * expected
+            doubted = beyond > 0
+            square = expected[doubted] * expected[doubted]
+            prior[doubted] = np.clip(square / beyond[doubted], _LEAST, self._prior)
+        return (seen + prior) / (expected + prior)
 
     def code(self, coder: Coder, kind: int, given: NDArray[np.int32], truth: Bits | None) -> Bits:
         """Pass decisions of one kind through a coder, and learn from them.

@@ -16,7 +16,7 @@ from diffcodec.exact.cdf import (
     SCALES,
     CdfTable,
 )
-from diffcodec.exact.config import Count, Significand, from_json
+from diffcodec.exact.config import Count, Flag, Significand, from_json
 from diffcodec.exact.networks import (
     ExactExperts,
     StepShape,
@@ -47,6 +47,7 @@ class Config:
         interpolated: at how many of the finest levels chroma is interpolated (`Process`).
         prior: how many observations, in each bin of `Odds`, speak for the probabilities as they
             are.
+        yields: 1 if few of them are left where counts cannot be chance, else 0.
         significand: bits of the activations.
         side: of the pictures that it was made for, in pixels; 0 if of any size.
     """
@@ -58,6 +59,7 @@ class Config:
     prior: Annotated[int, range(1, 1 << 20)]
     significand: Significand
     side: Count
+    yields: Flag = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Model:
             far has its first significant coefficient at this rung.
         block_odds: int32 [TOP_RUNG, LOW, 3, significance.CONTEXTS]: the same of a block of a
             colour.
-        prior: as in `Config`.
+        prior, yields: as in `Config`.
         id: the first bytes of the digest, as they stand in a file's header.
     """
 
@@ -82,6 +84,7 @@ class Model:
     level_odds: Tensor
     block_odds: Tensor
     prior: int
+    yields: bool
     id: bytes
 
 
@@ -136,6 +139,7 @@ def build(file: files.ModelFile) -> Model:
         tensors["level_odds"],
         tensors["block_odds"],
         config.prior,
+        bool(config.yields),
         file.id,
     )
 

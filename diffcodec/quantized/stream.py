@@ -218,8 +218,7 @@ def sample(
     """A picture drawn from the model: what a decoder finds in an empty prefix, uint8 [C, H, W]."""
     pyramid = model.process.pyramid(height, width)
     states = [
-        State.empty(pyramid, colours, Corrections(model.table, model.prior))
-        for colours in _parts(mode)
+        State.empty(pyramid, colours, Corrections.of_model(model)) for colours in _parts(mode)
     ]
     for _ in walk(model, states, BitSampler(seed), progress):
         pass
@@ -343,7 +342,7 @@ def image_states(
     pyramids = _pyramids(model, header)
     parts = colour.turned(samples, header).split([colours for colours, _ in pyramids])
     states = [
-        State.of_image(pyramid, part, Corrections(model.table, model.prior))
+        State.of_image(pyramid, part, Corrections.of_model(model))
         for (_, pyramid), part in zip(pyramids, parts, strict=True)
     ]
     return _fitted(states, header, model, shifts or {})
@@ -362,7 +361,7 @@ def empty_states(header: Header, model: Model) -> list[State]:
     """The states of a decoder at its start. Raises FormatError for an unknown transform."""
     colour.check(header)
     states = [
-        State.empty(pyramid, colours, Corrections(model.table, model.prior))
+        State.empty(pyramid, colours, Corrections.of_model(model))
         for colours, pyramid in _pyramids(model, header)
     ]
     return _fitted(states, header, model, None)

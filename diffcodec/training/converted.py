@@ -1,82 +1,115 @@
-"""Crops as integers of luma and chroma that a decoder of JPEG makes RGB of.
+"""Crops as integers of luma and chroma of which a decoder makes RGB.
 
-Each plane goes through a JPEG file of its own, a grey one, with the table that a file of colours
-has for it.
+They are saved as files of a format, and the pixels that these decode to are brought back to its
+space as an encoder brings a picture there, with colours that were clipped and all. Photo CD's files
+can only be read: for it, crops are rounded to its integers.
 """
 
 import io
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from diffcodec.transforms.spaces import CONVERSIONS, Space
-from diffcodec.transforms.wavelet import Transform
+from diffcodec.transforms.interpolation import HALVED
+from diffcodec.transforms.spaces import SPACES, Space, from_rgb
+from diffcodec.transforms.wavelet import Transform, pack, unpack
 
 WORST, BEST = 75, 100
-"""Of the qualities of JPEG files. The best divides by 1: other decoders' blocks are not JPEG's."""
+"""Of the qualities of files, all alike."""
 
-BEST_SHARE = 1 / 3
-"""The share of the crops that have the best quality; the others have all qualities alike."""
-
-
-def _kept(image: Tensor) -> tuple[Tensor, Tensor]:
-    low = image[..., ::2, ::2].contiguous()
-    return low, low.new_zeros((*low.shape[:-2], 3, *low.shape[-2:]))
+JPEG_444, _WEBP_444, PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
 
 
-def _repeated(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
-    return low.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
+def _split(image: Tensor) -> tuple[Tensor, Tensor]:
+    low, across = image[..., ::2, ::2].contiguous(), image[..., ::2, 1::2]
+    return low, pack(low, (across, image[..., 1::2, ::2], image[..., 1::2, 1::2]))
 
 
-JPEG_444 = CONVERSIONS[0]
-JPEG_420 = replace(JPEG_444, chroma=Transform(_kept, _repeated))
-"""With chroma that is repeated, not interpolated: what the networks see of both is the same."""
+def _joined(low: Tensor, details: Tensor, height: int, width: int) -> Tensor:
+    image = low.new_empty((*low.shape[:-2], height, width))
+    image[..., ::2, ::2] = low
+    across, down, diagonal = unpack(details, height, width)
+    image[..., ::2, 1::2], image[..., 1::2, ::2], image[..., 1::2, 1::2] = across, down, diagonal
+    return image
+
+
+SPLIT = Transform(_split, _joined)
+"""The low band and the details of a plane, each in their places of it: of each square of four the
+first is of the low band. What has no transform on a device is done before, and kept so."""
+
+JPEG_420, WEBP_420 = (replace(space, chroma=SPLIT) for space in (_JPEG_420, _WEBP_420))
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How crops get the integers of a space: the space of what a file decodes to, of doubled chroma
+    the transform that undoes this, and how Pillow saves it."""
+
+    decoded: Space
+    chroma: Transform | None
+    options: dict[str, Any]
+
+
+_FORMATS = {
+    JPEG_444: _Format(JPEG_444, None, {"format": "JPEG", "subsampling": "4:4:4"}),
+    JPEG_420: _Format(JPEG_444, _JPEG_420.chroma, {"format": "JPEG", "subsampling": "4:2:0"}),
+    WEBP_420: _Format(_WEBP_444, _WEBP_420.chroma, {"format": "WEBP", "method": 2}),
+}
 
 
 def convert(pixels: Tensor, space: Space | None, generator: torch.Generator) -> Tensor:
-    """Y, Cr and Cb of pixels, uint8 [N, 3, H, W]; those themselves if there is no space.
+    """Y, Cr and Cb uint8 of pixels, uint8 [N, 3, H, W]; those themselves if there is no space.
 
-    Of JPEG_420, H and W are even. Each crop has a random quality.
+    What one of SPLIT lacks of eight bits is cut off, as there is next to none.
+
+    Args: the pixels, of even height and width; None, JPEG_444, JPEG_420, WEBP_420, in which chroma
+    is as SPLIT has it, or PHOTO_CD; of the qualities of files, which each crop has one of.
     """
     if space is None:
         return pixels
-    best = torch.rand(len(pixels), generator=generator) < BEST_SHARE
-    qualities = torch.randint(WORST, BEST + 1, (len(pixels),), generator=generator)
-    qualities[best] = BEST
-    pairs = zip(pixels, qualities.tolist(), strict=True)
-    return torch.stack([_converted(crop, space, quality) for crop, quality in pairs])
+    if space is PHOTO_CD:
+        return torch.from_numpy(np.stack([_rounded(crop, space) for crop in pixels.numpy()]))
+    qualities = torch.randint(WORST, BEST + 1, (len(pixels),), generator=generator).tolist()
+    pairs = zip(pixels.numpy(), qualities, strict=True)
+    made = [_through_file(crop, _FORMATS[space], quality) for crop, quality in pairs]
+    return torch.from_numpy(np.stack(made))
 
 
-def _converted(crop: Tensor, space: Space, quality: int) -> Tensor:
-    image = Image.fromarray(crop.movedim(0, -1).numpy()).convert("YCbCr")
-    luma, blue, red = (torch.from_numpy(np.array(band)) for band in image.split())
-    chroma = torch.stack((red, blue))
-    halved = space is JPEG_420
-    if halved:
-        chroma = F.avg_pool2d(chroma.float(), 2).round().byte()
-    chroma = torch.stack([_through(plane, quality, 1) for plane in chroma])
-    if halved:
-        chroma = chroma.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    return torch.cat((_through(luma, quality, 0)[None], chroma))
-
-
-def _through(plane: Tensor, quality: int, table: int) -> Tensor:
-    """A plane uint8 [H, W] as a grey JPEG file keeps it."""
+def _through_file(crop: NDArray, how: _Format, quality: int) -> NDArray:
+    """Y, Cr and Cb uint8 [3, H, W] of what a file of a crop decodes to."""
     buffer = io.BytesIO()
-    Image.fromarray(plane.numpy()).save(buffer, "JPEG", qtables=[_tables(quality)[table]])
-    return torch.from_numpy(np.array(Image.open(buffer)))
+    Image.fromarray(np.ascontiguousarray(crop.transpose(1, 2, 0))).save(
+        buffer, quality=quality, **how.options
+    )
+    rgb = np.ascontiguousarray(np.asarray(Image.open(buffer).convert("RGB")).transpose(2, 0, 1))
+    planes = from_rgb(how.decoded, rgb)
+    assert planes is not None, "Pillow's decoders are those whose spaces are known"
+    if how.chroma is None:
+        return planes
+    whole = torch.from_numpy(planes[1:].astype(np.int32))
+    low, details = how.chroma.forward(whole)
+    chroma = _joined(low, details + 128, *whole.shape[-2:])
+    planes[1:] = chroma.clamp_(0, 255).numpy()
+    return planes
 
 
-@cache
-def _tables(quality: int) -> dict[int, list[int]]:
-    """What the coefficients of luma (0) and of chroma (1) are divided by."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "JPEG", quality=quality)
-    buffer.seek(0)
-    return JpegImageFile(buffer).quantization
+def _rounded(crop: NDArray, space: Space) -> NDArray:
+    """Y, Cr and Cb uint8 [3, H, W] nearest to a crop, with chroma that is interpolated."""
+    tables = space.luma, space.red, *space.green, space.blue
+    luma, red, of_blue, of_red, blue = (
+        (int(table[-1]) - int(table[0])) / (255 << space.shift) for table in tables
+    )
+    to_rgb = np.array([[luma, red, 0], [luma, of_red, of_blue], [luma, 0, blue]])
+    planes = np.einsum("ij,jhw->ihw", np.linalg.inv(to_rgb), crop.astype(np.float64))
+    planes[1:] += np.array(space.grey[::-1])[:, None, None]
+    y, (_, height, width) = planes[0], planes.shape
+    squares = planes[1:].reshape(2, height // 2, 2, width // 2, 2).mean((2, 4))
+    low = torch.from_numpy(np.rint(squares).clip(0, 255).astype(np.int32))
+    none = low.new_zeros((2, 3, height // 2, width // 2))
+    chroma = HALVED.inverse(low, none, height, width).numpy()
+    return np.concatenate((np.rint(y)[None], chroma)).clip(0, 255).astype(np.uint8)

@@ -35,8 +35,8 @@ def quantised(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 class Odds:
     """Counts of decisions by kind and probability, and what they make of later ones."""
 
-    def __init__(self, prior: int) -> None:
-        self._prior = float(prior * ONE)
+    def __init__(self, prior: int, yields: bool) -> None:
+        self._prior, self._yields = float(prior), yields
         # Ones seen and expected, zeros seen and expected.
         self._counts = np.zeros((4, KINDS * (len(_EDGES) + 1)))
 
@@ -45,8 +45,8 @@ class Odds:
 
         Returns int64; fewer once the data have ended.
         """
-        seen, expected, unseen, unexpected = self._counts + self._prior
-        ratios = (seen / expected) / (unseen / unexpected)
+        seen, expected, unseen, unexpected = self._counts / ONE
+        ratios = self._ratio(seen, expected) / self._ratio(unseen, unexpected)
         case = kind * (len(_EDGES) + 1) + _BINS[given]
         odds = given * ratios[case]
         probabilities = np.rint(odds / (odds + (ONE - given)) * ONE).clip(1, ONE - 1)
@@ -60,6 +60,15 @@ class Odds:
             np.add.at(self._counts[2], case, ONE * (1 - bits))
             np.add.at(self._counts[3], case, ONE - given)
         return bits
+
+    def _ratio(self, seen: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        prior = np.full_like(seen, self._prior)
+        if self._yields:
+            beyond = (seen - expected) ** 2 - 16 * expected
+            doubted = beyond > 0
+            own = expected[doubted] ** 2 / beyond[doubted]
+            prior[doubted] = own.clip(1 / 16, self._prior)
+        return (seen + prior) / (expected + prior)
 
 
 class _Regression:
@@ -155,7 +164,8 @@ class Adaptation:
     """Everything that is learnt from one picture."""
 
     def __init__(self, model: Model) -> None:
-        self._deviations, self._prior = model.deviations.astype(np.float64), model.prior
+        self._deviations = model.deviations.astype(np.float64)
+        self._prior, self._yields = model.prior, model.yields
         self._odds: dict[tuple[int, bool], Odds] = {}
         self._regressions: dict[tuple[int, int, int, int], _Regression] = {}
         self._own: dict[int, np.ndarray] = {}  # of each level
@@ -163,7 +173,7 @@ class Adaptation:
 
     def odds(self, colour: int, *, finish: bool) -> Odds:
         """The odds of a colour, at the finish or before it."""
-        return self._odds.setdefault((colour, finish), Odds(self._prior))
+        return self._odds.setdefault((colour, finish), Odds(self._prior, self._yields))
 
     def begin(self, level: int, height: int, width: int) -> None:
         """Begin a step at a level of this size."""

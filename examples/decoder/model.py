@@ -34,6 +34,7 @@ class Model:
         id: the first bytes of the digest.
         interpolated: at how many of the finest levels chroma is interpolated.
         prior: observations that speak for the odds as they are.
+        yields: whether few are left of them where counts cannot be chance.
         significand: bits of the activations, 8 or 24.
         experts: of each network, how many rows of rungs and of residual blocks it has.
         known: of each phase, how many channels earlier phases have decoded something of.
@@ -51,6 +52,7 @@ class Model:
             raise ValueError(f"{path} is a difference from another model.")
         self.id = bytes.fromhex(metadata["digest"])[:4]
         self.interpolated, self.prior = config["interpolated"], config["prior"]
+        self.yields = config.get("yields", 0) == 1
         self.significand = config["significand"]
         self.experts, self.known = config["network"]["experts"], config["network"]["known"]
         self._inverse_scales = self.tensors["inverse_scales"].astype(np.int64)
