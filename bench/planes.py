@@ -27,16 +27,21 @@ class Planes(ImagecodecsCodec):
         import torch
 
         from diffcodec.transforms import spaces
+        from diffcodec.transforms.clipping import unclip
         from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
 
-        found = spaces.find(np.ascontiguousarray(np.array(image).transpose(2, 0, 1)))
+        rgb = np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
+        found = spaces.find(rgb)
         if found is None:
             return bytes((255, 0)) + super().encode(image, setting)
         number, planes = found
         space, turn = spaces.SPACES[number], (False, False)
         if space.chroma is HALVED:
             turn = spaces.halved_from(planes[1:])
-        parts = list(_turned(planes, *turn))
+        planes = _turned(planes, *turn)
+        if space.doubling is not None:
+            unclip(space, _turned(rgb, *turn), planes)
+        parts = list(planes)
         halves = False
         if space.chroma is not INTERPOLATION:
             chroma = torch.from_numpy(np.stack(parts[1:]).astype(np.int32))

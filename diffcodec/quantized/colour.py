@@ -35,6 +35,7 @@ from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
 from diffcodec.transforms import GREENS, exchanged, spaces
+from diffcodec.transforms.clipping import unclip
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space
 
@@ -112,6 +113,10 @@ def prepare(
     upwards = mirrored = False
     if SPACES[number].chroma is HALVED and not header.tile:
         upwards, mirrored = spaces.halved_from(converted[1:])
+    if SPACES[number].doubling is not None:
+        # With rows and columns in the order of the stream.
+        down, across = (slice(None, None, -1 if turn else 1) for turn in (upwards, mirrored))
+        unclip(SPACES[number], planes[:3, down, across], converted[:, down, across])
     colours = len(GREENS) + 2 * number + upwards
     header = replace(header, colours=colours, mirrored=mirrored)
     return model, header, np.concatenate((converted, planes[3:]))

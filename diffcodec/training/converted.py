@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from diffcodec.transforms.clipping import unclip
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space, from_rgb
 from diffcodec.transforms.wavelet import Transform, pack, unpack
@@ -22,7 +23,7 @@ from diffcodec.transforms.wavelet import Transform, pack, unpack
 WORST, BEST = 75, 100
 """Of the qualities of files, all alike."""
 
-JPEG_444, _WEBP_444, PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
+JPEG_444, _, PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,18 +48,16 @@ JPEG_420, WEBP_420 = (replace(space, chroma=SPLIT) for space in (_JPEG_420, _WEB
 
 @dataclass(frozen=True)
 class _Format:
-    """How crops get the integers of a space: the space of what a file decodes to, of doubled chroma
-    the transform that undoes this, and how Pillow saves it."""
+    """How crops get integers: the space of what a file decodes to, and how Pillow saves it."""
 
     decoded: Space
-    chroma: Transform | None
     options: dict[str, Any]
 
 
 _FORMATS = {
-    JPEG_444: _Format(JPEG_444, None, {"format": "JPEG", "subsampling": "4:4:4"}),
-    JPEG_420: _Format(JPEG_444, _JPEG_420.chroma, {"format": "JPEG", "subsampling": "4:2:0"}),
-    WEBP_420: _Format(_WEBP_444, _WEBP_420.chroma, {"format": "WEBP", "method": 2}),
+    JPEG_444: _Format(JPEG_444, {"format": "JPEG", "subsampling": "4:4:4"}),
+    JPEG_420: _Format(_JPEG_420, {"format": "JPEG", "subsampling": "4:2:0"}),
+    WEBP_420: _Format(_WEBP_420, {"format": "WEBP", "method": 2}),
 }
 
 
@@ -89,10 +88,11 @@ def _through_file(crop: NDArray, how: _Format, quality: int) -> NDArray:
     rgb = np.ascontiguousarray(np.asarray(Image.open(buffer).convert("RGB")).transpose(2, 0, 1))
     planes = from_rgb(how.decoded, rgb)
     assert planes is not None, "Pillow's decoders are those whose spaces are known"
-    if how.chroma is None:
+    if how.decoded.doubling is None:
         return planes
+    unclip(how.decoded, rgb, planes)
     whole = torch.from_numpy(planes[1:].astype(np.int32))
-    low, details = how.chroma.forward(whole)
+    low, details = how.decoded.chroma.forward(whole)
     chroma = _joined(low, details + 128, *whole.shape[-2:])
     planes[1:] = chroma.clamp_(0, 255).numpy()
     return planes

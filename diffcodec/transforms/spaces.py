@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.transforms import triangle
+from diffcodec.transforms.doubling import INTERPOLATED, Doubling
 from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
 from diffcodec.transforms.wavelet import Transform
 
@@ -34,6 +35,7 @@ class Space:
         grey: Cb and Cr of grey.
         chroma: the finest level of Cb and Cr; if it is not INTERPOLATION, they were doubled, and
             most details are zero.
+        doubling: how, if they were.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Space:
     blue: NDArray
     grey: tuple[int, int]
     chroma: Transform = INTERPOLATION
+    doubling: Doubling | None = None
 
 
 _ALL = np.arange(256)
@@ -72,7 +75,8 @@ def _photo_cd() -> Space:
     """
     blue, red = 145352 * (_ALL - 156), 119374 * (_ALL - 137)
     green = -12714 * (blue >> 16), -33358 * (red >> 16)
-    return _space("Photo CD's YCC", 16, 89024 * _ALL, red, green, blue, (156, 137), HALVED)
+    space = _space("Photo CD's YCC", 16, 89024 * _ALL, red, green, blue, (156, 137))
+    return replace(space, chroma=HALVED, doubling=INTERPOLATED)
 
 
 def _space(
@@ -83,18 +87,17 @@ def _space(
     green: Sequence[NDArray],
     blue: NDArray,
     grey: tuple[int, int] = (128, 128),
-    chroma: Transform = INTERPOLATION,
 ) -> Space:
     whole = [np.asarray(table, np.int32) for table in (luma, red, np.stack(green), blue)]
-    return Space(name, shift, whole[0], whole[1], whole[2], whole[3], grey, chroma)
+    return Space(name, shift, whole[0], whole[1], whole[2], whole[3], grey)
 
 
 CONVERSIONS = (_jpeg(), _webp(), _photo_cd())
 
 SPACES = (
     *CONVERSIONS,
-    replace(CONVERSIONS[0], chroma=triangle.JPEG),
-    replace(CONVERSIONS[1], chroma=triangle.WEBP),
+    replace(CONVERSIONS[0], chroma=triangle.JPEG, doubling=triangle.JPEG_DOUBLING),
+    replace(CONVERSIONS[1], chroma=triangle.WEBP, doubling=triangle.WEBP_DOUBLING),
 )
 """By number: conversions, and those after which chroma is known to have been doubled."""
 
@@ -205,11 +208,11 @@ def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: 
                     break
                 if not 0 <= y <= 255:
                     continue
-                low, high = _interval(red, luma[y], r, shift)
+                low, high = interval(red, luma[y], r, shift)
                 left = least - abs(y - y0)
                 for cr in range(max(low, cr0 - left), min(high, cr0 + left + 1)):
                     # Blue and green (falling with Cb) leave an interval for Cb.
-                    first, last = _interval(blue, luma[y], b, shift)
+                    first, last = interval(blue, luma[y], b, shift)
                     base = luma[y] + green[1, cr]
                     if g < 255:
                         first = max(
@@ -232,7 +235,7 @@ def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: 
 
 
 @njit(cache=True)
-def _interval(table, luma, value, shift):  # type: ignore[no-untyped-def]
+def interval(table, luma, value, shift):  # type: ignore[no-untyped-def]
     """From which entry of an ascending table on, and before which, it makes a value with luma."""
     low = 0 if value == 0 else np.searchsorted(table, (value << shift) - luma)
     high = 256 if value == 255 else np.searchsorted(table, ((value + 1) << shift) - luma)

@@ -16,9 +16,9 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.transforms.doubling import Doubling, low_band
 from diffcodec.transforms.wavelet import Transform, pack, unpack
 
-_STEPS, _RATE = 40, 0.47  # of gradients, whose squared gains are 1/4 to 4
 _HOPELESS = 1 / 8  # of squares that do not come out right: the image was not doubled
 _WINDOWS = np.array([(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (3, 8), (8, 3)])
 _TRIED = np.array([0, 1, -1, 2, -2])  # changes of a sample
@@ -49,7 +49,12 @@ def inverse(low: Tensor, details: Tensor, height: int, width: int, *, odd: int) 
     return image
 
 
+def _doubling(odd: int) -> Doubling:
+    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2, rate=0.47)
+
+
 JPEG, WEBP = (Transform(partial(forward, odd=odd), partial(inverse, odd=odd)) for odd in (7, 8))
+JPEG_DOUBLING, WEBP_DOUBLING = map(_doubling, (7, 8))
 
 
 def _doubled(low: Tensor, height: int, width: int, odd: int) -> Tensor:
@@ -68,38 +73,12 @@ def _next(places: Tensor, count: int) -> Tensor:
 
 def _halved(image: NDArray, odd: int) -> NDArray:
     """The low band, int64, of an image int64 [H, W]."""
-    height, width = image.shape
-    even_image = np.pad(image, ((0, height % 2), (0, width % 2)), mode="edge")
-    there = np.zeros(even_image.shape, np.float32)
-    there[:height, :width] = 1
-    wanted = even_image.astype(np.float32) + (1 - (8 + odd) / 16) / 2
-    rows, columns = (side // 2 for side in even_image.shape)
-    low = wanted.reshape(rows, 2, columns, 2).mean((1, 3))
-    for _ in range(_STEPS):
-        low += _RATE * _adjoint(_adjoint(there * (wanted - _linear(_linear(low).T).T)).T).T
-    found = np.rint(low).astype(np.int64)
+    ones = np.ones(image.shape, np.float32)
+    found = np.rint(low_band(image, ones, _doubling(odd))).astype(np.int64)
     if _wrong(found, image, odd) < _HOPELESS * found.size:
         _repair(found, image, odd, _WINDOWS, _TRIED, _MOST)
     _settle(found, image, odd)
     return found
-
-
-def _linear(low: NDArray) -> NDArray:
-    """Twice as many rows, float [2 H, W], of [H, W]."""
-    before, after = np.concatenate((low[:1], low[:-1])), np.concatenate((low[1:], low[-1:]))
-    both = np.stack((0.75 * low + 0.25 * before, 0.75 * low + 0.25 * after), 1)
-    return both.reshape(-1, low.shape[1])
-
-
-def _adjoint(image: NDArray) -> NDArray:
-    """The transpose of `_linear`."""
-    even, odd = image[::2], image[1::2]
-    low = 0.75 * (even + odd)
-    low[:-1] += 0.25 * even[1:]
-    low[1:] += 0.25 * odd[:-1]
-    low[0] += 0.25 * even[0]
-    low[-1] += 0.25 * odd[-1]
-    return low
 
 
 @njit(cache=True)

@@ -1,0 +1,73 @@
+"""The low band that an image was doubled from, by least squares.
+
+Along each axis a sample of the low band and the one before it make the first of two samples, and it
+and the one after it make the second.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Doubling(NamedTuple):
+    """How an image was doubled.
+
+    Attributes:
+        first, second: shares of a sample of the low band, and of the one before or after it; at an
+            edge, of itself.
+        lost: what rounding cuts off on average.
+        rate: of gradient descent, less than 2 over the largest squared gain of both axes.
+    """
+
+    first: tuple[float, float]
+    second: tuple[float, float]
+    lost: float
+    rate: float
+
+
+INTERPOLATED = Doubling((1, 0), (0.5, 0.5), lost=0, rate=0.3)
+"""The low band, and means of two or four of its samples."""
+
+_STEPS = 40  # where the smallest squared gain is 1/4
+
+
+def low_band(image: NDArray, weights: NDArray, how: Doubling) -> NDArray:
+    """The low band float32 [ceil(H/2), ceil(W/2)], nearly.
+
+    Args: the image, integers [H, W]; what each sample's squared error counts, floats up to 1, above
+    zero; how it was doubled.
+    """
+    height, width = image.shape
+    missing = (0, height % 2), (0, width % 2)
+    counted = np.pad(weights.astype(np.float32), missing)
+    wanted = np.pad(image, missing, mode="edge").astype(np.float32) + np.float32(how.lost)
+    rows, columns = (side // 2 for side in wanted.shape)
+    total, count = (
+        part.reshape(rows, 2, columns, 2).sum((1, 3)) for part in (counted * wanted, counted)
+    )
+    low: NDArray = total / count
+    for _ in range(_STEPS):
+        away = counted * (wanted - _doubled(_doubled(low, how).T, how).T)
+        low += np.float32(how.rate) * _adjoint(_adjoint(away, how).T, how).T
+    return low
+
+
+def _doubled(low: NDArray, how: Doubling) -> NDArray:
+    """Twice as many rows, float [2 H, W], of [H, W]."""
+    before, after = np.concatenate((low[:1], low[:-1])), np.concatenate((low[1:], low[-1:]))
+    (own, beside), (own2, beside2) = how.first, how.second
+    both = np.stack((own * low + beside * before, own2 * low + beside2 * after), 1)
+    return both.reshape(-1, low.shape[1])
+
+
+def _adjoint(image: NDArray, how: Doubling) -> NDArray:
+    """The transpose of `_doubled`."""
+    first, second = image[::2], image[1::2]
+    (own, beside), (own2, beside2) = how.first, how.second
+    low = own * first + own2 * second
+    low[:-1] += beside * first[1:]
+    low[1:] += beside2 * second[:-1]
+    low[0] += beside * first[0]
+    low[-1] += beside2 * second[-1]
+    return low

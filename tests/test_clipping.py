@@ -1,0 +1,92 @@
+"""Clipped colours get the chroma that was doubled, where they can have it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from diffcodec.transforms import spaces, triangle
+from diffcodec.transforms.clipping import unclip
+from diffcodec.transforms.doubling import INTERPOLATED, low_band
+from diffcodec.transforms.interpolation import HALVED
+from diffcodec.transforms.spaces import SPACES, Space
+
+DOUBLED = [space for space in SPACES if space.doubling is not None]
+
+
+def smooth(seed: int, height: int, width: int, low: float, high: float) -> NDArray:
+    """Waves between two values, int32 [height, width]."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = np.sin(x / random.uniform(5, 9) + 1) * np.cos(y / random.uniform(5, 9))
+    return np.rint(low + (high - low) * (1 + waves) / 2).astype(np.int32)
+
+
+def bright(space: Space, height: int, width: int) -> NDArray:
+    """RGB uint8 [3, height, width] of doubled chroma, some of it clipped."""
+    halves = -(-height // 2), -(-width // 2)
+    low = torch.from_numpy(np.stack([smooth(n, *halves, 110, 170) for n in (1, 2)]))
+    none = low.new_zeros((2, 3, *halves))
+    chroma = space.chroma.inverse(low, none, height, width)
+    luma = torch.from_numpy(smooth(3, height, width, 60, 250))
+    rgb: NDArray = spaces.to_rgb(space, torch.cat((luma[None], chroma))).numpy()
+    return rgb.astype(np.uint8)
+
+
+def details(space: Space, planes: NDArray) -> int:
+    """How many details of chroma are not zero."""
+    return int((space.chroma.forward(torch.from_numpy(planes[1:].astype(np.int32)))[1] != 0).sum())
+
+
+@pytest.mark.parametrize("space", DOUBLED)
+@pytest.mark.parametrize("size", [(64, 80), (61, 47), (1, 5), (300, 20)])
+def test_few_details_are_left_and_the_picture_stays(space, size):
+    rgb = bright(space, *size)
+    before = spaces.from_rgb(space, rgb)
+    assert before is not None
+    after = before.copy()
+    unclip(space, rgb, after)
+    assert np.array_equal(spaces.to_rgb(space, torch.from_numpy(after)).numpy(), rgb)
+    clear = ((rgb > 0) & (rgb < 255)).all(0)
+    assert np.array_equal(after[:, clear], before[:, clear])
+    if min(size) > 20:
+        assert 0.02 < 1 - clear.mean() < 0.5
+        assert details(space, after) < 0.7 * details(space, before)
+
+
+def test_what_is_not_clipped_is_not_looked_at(monkeypatch):
+    monkeypatch.setattr("diffcodec.transforms.clipping._expected", None)
+    rgb = np.full((3, 20, 20), 100, np.uint8)
+    planes = spaces.from_rgb(SPACES[3], rgb)
+    unclip(SPACES[3], rgb, planes)
+    assert (planes[0] == 100).all()
+
+
+@given(st.integers(0, 1 << 30), st.integers(2, 20), st.integers(2, 20))
+@settings(deadline=None, max_examples=30)
+def test_the_low_band_of_a_doubled_image_is_found(seed, height, width):
+    low = np.random.default_rng(seed).integers(0, 256, (height, width))
+    found = torch.from_numpy(low).int()[None]
+    none = found.new_zeros((1, 3, height, width))
+    ones = np.ones((2 * height, 2 * width))
+    for how, inverse in (
+        (INTERPOLATED, HALVED.inverse),
+        (triangle.JPEG_DOUBLING, triangle.JPEG.inverse),
+        (triangle.WEBP_DOUBLING, triangle.WEBP.inverse),
+    ):
+        image = inverse(found, none, 2 * height, 2 * width)[0].numpy()
+        assert np.abs(low_band(image, ones, how) - low).mean() < 0.75
+
+
+def test_samples_of_little_weight_follow_the_others():
+    low = torch.from_numpy(smooth(5, 12, 14, 0, 255))[None]
+    image = triangle.JPEG.inverse(low, low.new_zeros((1, 3, 12, 14)), 24, 28)[0].numpy()
+    weights = np.ones(image.shape)
+    weights[7, 9] = weights[16, 20] = 1e-6
+    broken = image.copy()
+    broken[7, 9] += 60
+    broken[16, 20] -= 60
+    found = low_band(broken, weights, triangle.JPEG_DOUBLING)
+    assert np.abs(found - low[0].numpy()).max() < 2
