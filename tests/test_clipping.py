@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from diffcodec.transforms import spaces, triangle
-from diffcodec.transforms.clipping import unclip
+from diffcodec.transforms.clipping import between, unclip
 from diffcodec.transforms.doubling import INTERPOLATED, low_band
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space
@@ -90,3 +90,13 @@ def test_samples_of_little_weight_follow_the_others():
     broken[16, 20] -= 60
     found = low_band(broken, weights, triangle.JPEG_DOUBLING)
     assert np.abs(found - low[0].numpy()).max() < 2
+
+
+@given(st.integers(0, 1 << 30), st.integers(1, 9), st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_samples_between_kept_ones_are_those_of_the_transform(seed, height, width):
+    image = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, height, width)))
+    low, details = HALVED.forward(image)
+    doubled = HALVED.inverse(low, torch.zeros_like(details), height, width)[0]
+    for row, column in np.ndindex(height, width):
+        assert between(image[0].numpy(), row, column) == doubled[row, column]

@@ -5,17 +5,20 @@ next to nothing, as the details are zero then; what it was doubled from is found
 around that are not clipped.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.transforms.doubling import low_band
+from diffcodec.transforms.doubling import INTERPOLATED, low_band
 from diffcodec.transforms.spaces import Space, interval
 
 _CLIPPED = 1 / 64  # what a clipped colour counts, against others
 _BLOCK, _AROUND = 256, 16  # sides of what is looked at at a time, and of what is around it
+_REACHES = (1, 2, 4, 8)  # of searches, one after the other
 
 
 def unclip(space: Space, rgb: NDArray, planes: NDArray) -> None:
@@ -25,23 +28,38 @@ def unclip(space: Space, rgb: NDArray, planes: NDArray) -> None:
     `spaces.to_rgb` makes that, which it still does afterwards.
     """
     clipped = ((rgb == 0) | (rgb == 255)).any(0)
-    tables = space.luma, space.red, space.green, space.blue
+    _approach(space, rgb, planes, clipped, _expected)
+    if space.doubling is INTERPOLATED:
+        for reach in _REACHES:
+            _search(rgb, planes, clipped, reach, *_tables(space))
+    _approach(space, rgb, planes, clipped, _kept)
+
+
+def _tables(space: Space) -> tuple[int, NDArray, NDArray, NDArray, NDArray]:
+    return space.shift, space.luma, space.red, space.green, space.blue
+
+
+def _approach(
+    space: Space,
+    rgb: NDArray,
+    planes: NDArray,
+    clipped: NDArray,
+    low_bands: Callable[[Space, NDArray, NDArray], Tensor],
+) -> None:
+    """Bring clipped colours as near as can be to the chroma that low bands give when doubled."""
     for corner in np.ndindex(*(-(-side // _BLOCK) for side in clipped.shape)):
         block = tuple(slice(at * _BLOCK, (at + 1) * _BLOCK) for at in corner)
         if not clipped[block].any():
             continue
         starts = [max(own.start - _AROUND, 0) for own in block]
         wide = tuple(slice(at, own.stop + _AROUND) for at, own in zip(starts, block, strict=True))
+        height, width = clipped[wide].shape
+        low = low_bands(space, planes[1:, *wide], clipped[wide])
+        none = low.new_zeros((2, 3, *low.shape[1:]))
+        chroma = space.chroma.inverse(low, none, height, width).clamp_(0, 255).numpy()
         down, across = (own.start - at for at, own in zip(starts, block, strict=True))
-        for low_bands in (_expected, _kept):
-            chroma = planes[1:, *wide]
-            low = low_bands(space, chroma, clipped[wide])
-            none = low.new_zeros((2, 3, *low.shape[1:]))
-            doubled = space.chroma.inverse(low, none, *chroma.shape[1:]).clamp_(0, 255).numpy()
-            _choose(
-                rgb[:, *block], planes[:, *block], clipped[block], doubled[:, down:, across:],
-                space.shift, *tables,
-            )  # fmt: skip
+        inside = chroma[:, down:, across:]
+        _choose(rgb[:, *block], planes[:, *block], clipped[block], inside, *_tables(space))
 
 
 def _expected(space: Space, chroma: NDArray, clipped: NDArray) -> Tensor:
@@ -49,7 +67,7 @@ def _expected(space: Space, chroma: NDArray, clipped: NDArray) -> Tensor:
     assert space.doubling is not None
     weights = np.where(clipped, np.float32(_CLIPPED), np.float32(1))
     lows = np.stack([np.rint(low_band(plane, weights, space.doubling)) for plane in chroma])
-    if space.doubling.first == (1, 0):  # these samples are the low band's own
+    if space.doubling is INTERPOLATED:  # the first samples are the low band's own
         lows = np.where(clipped[::2, ::2], lows, chroma[:, ::2, ::2])
     return torch.from_numpy(lows.astype(np.int32)).clamp_(0, 255)
 
@@ -57,6 +75,25 @@ def _expected(space: Space, chroma: NDArray, clipped: NDArray) -> Tensor:
 def _kept(space: Space, chroma: NDArray, _: NDArray) -> Tensor:
     """The low bands int32 [2, h, w] that are coded."""
     return space.chroma.forward(torch.from_numpy(chroma.astype(np.int32)))[0]
+
+
+@njit(cache=True)
+def _lumas(r, g, b, cr, cb, shift, luma, red, green, blue):  # type: ignore[no-untyped-def]
+    """From which Y on, and before which, these make RGB; none if the first is not less."""
+    if not (0 <= cr <= 255 and 0 <= cb <= 255):
+        return 0, 0
+    low, high = interval(luma, np.int64(red[cr]), r, shift)
+    low2, high2 = interval(luma, np.int64(green[0, cb] + green[1, cr]), g, shift)
+    low3, high3 = interval(luma, np.int64(blue[cb]), b, shift)
+    return max(low, low2, low3), min(high, high2, high3)
+
+
+@njit(cache=True)
+def _ring(step, away):  # type: ignore[no-untyped-def]
+    """One of the steps in two directions that are so many in all, a quarter around at a time."""
+    turn, part = divmod(step, max(away, 1))
+    rest = away - part
+    return ((rest, part), (-part, rest), (-rest, -part), (part, -rest))[turn]
 
 
 @njit(cache=True)
@@ -72,22 +109,14 @@ def _choose(  # type: ignore[no-untyped-def]
             if not chosen[row, column]:
                 continue
             r, g, b = rgb[:, row, column].astype(np.int64)
-            y0, cr, cb = planes[:, row, column].astype(np.int64)
-            cr0, cb0 = chroma[0, row, column], chroma[1, row, column]
-            for away in range(abs(cr - cr0) + abs(cb - cb0)):
+            y0, cr0, cb0 = planes[:, row, column].astype(np.int64)
+            cr1, cb1 = chroma[0, row, column], chroma[1, row, column]
+            for away in range(abs(cr0 - cr1) + abs(cb0 - cb1)):
                 least = 256
                 for step in range(4 * away + (away == 0)):
-                    # All around, a quarter at a time.
-                    turn, part = divmod(step, max(away, 1))
-                    rest = away - part
-                    right, up = ((rest, part), (-part, rest), (-rest, -part), (part, -rest))[turn]
-                    cr, cb = cr0 + right, cb0 + up
-                    if not (0 <= cr <= 255 and 0 <= cb <= 255):
-                        continue
-                    low, high = interval(luma, np.int64(red[cr]), r, shift)
-                    low2, high2 = interval(luma, np.int64(green[0, cb] + green[1, cr]), g, shift)
-                    low3, high3 = interval(luma, np.int64(blue[cb]), b, shift)
-                    low, high = max(low, low2, low3), min(high, high2, high3)
+                    across, down = _ring(step, away)
+                    cr, cb = cr1 + across, cb1 + down
+                    low, high = _lumas(r, g, b, cr, cb, shift, luma, red, green, blue)
                     y = min(max(y0, low), high - 1)
                     if low < high and abs(y - y0) < least:
                         least = abs(y - y0)
@@ -96,3 +125,68 @@ def _choose(  # type: ignore[no-untyped-def]
                         planes[2, row, column] = cb
                 if least < 256:
                     break
+
+
+@njit(cache=True)
+def _search(  # type: ignore[no-untyped-def]
+    rgb, planes, clipped, reach, shift, luma, red, green, blue
+):
+    """Change interpolated chroma's kept samples, where they are clipped, so that more is zero.
+
+    Of those around each the fewest shall have details.
+    """
+    for row in range(0, clipped.shape[0], 2):
+        for column in range(0, clipped.shape[1], 2):
+            if not clipped[row, column]:
+                continue
+            fails = _fails(rgb, planes, clipped, row, column, shift, luma, red, green, blue)
+            r, g, b = rgb[:, row, column].astype(np.int64)
+            y0, cr0, cb0 = planes[:, row, column].astype(np.int64)
+            best = y0, cr0, cb0
+            for away in range(1, reach + 1):
+                if fails == 0:
+                    break
+                for step in range(4 * away):
+                    across, down = _ring(step, away)
+                    cr, cb = cr0 + across, cb0 + down
+                    low, high = _lumas(r, g, b, cr, cb, shift, luma, red, green, blue)
+                    if low >= high:
+                        continue
+                    planes[1, row, column], planes[2, row, column] = cr, cb
+                    left = _fails(rgb, planes, clipped, row, column, shift, luma, red, green, blue)
+                    if left < fails:
+                        fails, best = left, (min(max(y0, low), high - 1), cr, cb)
+            planes[0, row, column], planes[1, row, column], planes[2, row, column] = best
+
+
+@njit(cache=True)
+def _fails(  # type: ignore[no-untyped-def]
+    rgb, planes, clipped, row, column, shift, luma, red, green, blue
+):
+    """How many of the eight samples around a kept one cannot have interpolated chroma."""
+    count = 0
+    for i in range(max(row - 1, 0), min(row + 2, clipped.shape[0])):
+        for j in range(max(column - 1, 0), min(column + 2, clipped.shape[1])):
+            if i == row and j == column:
+                continue
+            cr, cb = between(planes[1], i, j), between(planes[2], i, j)
+            if clipped[i, j]:
+                r, g, b = rgb[:, i, j].astype(np.int64)
+                low, high = _lumas(r, g, b, cr, cb, shift, luma, red, green, blue)
+                count += low >= high
+            else:
+                count += cr != planes[1, i, j] or cb != planes[2, i, j]
+    return count
+
+
+@njit(cache=True)
+def between(plane, row, column):  # type: ignore[no-untyped-def]
+    """A sample of [H, W] as `interpolation.HALVED` makes it of those in even rows and columns."""
+    height, width = plane.shape
+    below = row + 1 if row % 2 and row + 1 < height else row // 2 * 2
+    right = column + 1 if column % 2 and column + 1 < width else column // 2 * 2
+    above, left = row // 2 * 2, column // 2 * 2
+    total = np.int64(plane[above, left]) + np.int64(plane[below, right])
+    if row % 2 and column % 2:
+        return (total + np.int64(plane[above, right]) + np.int64(plane[below, left]) + 2) >> 2
+    return (total + 1) >> 1
