@@ -39,7 +39,7 @@ class Planes(ImagecodecsCodec):
         if space.chroma is HALVED:
             turn = spaces.halved_from(planes[1:])
         planes = _turned(planes, *turn)
-        if space.doubling is not None:
+        if space.halved is not None:
             unclip(space, _turned(rgb, *turn), planes)
         parts = list(planes)
         halves = False

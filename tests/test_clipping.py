@@ -7,13 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffcodec.transforms import spaces, triangle
+from diffcodec.transforms import spaces
 from diffcodec.transforms.clipping import between, unclip
-from diffcodec.transforms.doubling import INTERPOLATED, low_band
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space
 
-DOUBLED = [space for space in SPACES if space.doubling is not None]
+DOUBLED = [space for space in SPACES if space.halved is not None]
 
 
 def smooth(seed: int, height: int, width: int, low: float, high: float) -> NDArray:
@@ -67,29 +66,23 @@ def test_what_is_not_clipped_is_not_looked_at(monkeypatch):
 @given(st.integers(0, 1 << 30), st.integers(2, 20), st.integers(2, 20))
 @settings(deadline=None, max_examples=30)
 def test_the_low_band_of_a_doubled_image_is_found(seed, height, width):
-    low = np.random.default_rng(seed).integers(0, 256, (height, width))
-    found = torch.from_numpy(low).int()[None]
-    none = found.new_zeros((1, 3, height, width))
-    ones = np.ones((2 * height, 2 * width))
-    for how, inverse in (
-        (INTERPOLATED, HALVED.inverse),
-        (triangle.JPEG_DOUBLING, triangle.JPEG.inverse),
-        (triangle.WEBP_DOUBLING, triangle.WEBP.inverse),
-    ):
-        image = inverse(found, none, 2 * height, 2 * width)[0].numpy()
-        assert np.abs(low_band(image, ones, how) - low).mean() < 0.75
+    low = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, height, width)))
+    known = np.ones((2 * height, 2 * width), bool)
+    for space in DOUBLED:
+        image = space.chroma.inverse(low, low.new_zeros((1, 3, height, width)), *known.shape)
+        assert np.abs(space.halved(image[0].numpy(), known) - low[0].numpy()).mean() < 0.75
 
 
-def test_samples_of_little_weight_follow_the_others():
+@pytest.mark.parametrize("space", DOUBLED)
+def test_what_is_not_known_follows_from_the_rest(space):
     low = torch.from_numpy(smooth(5, 12, 14, 0, 255))[None]
-    image = triangle.JPEG.inverse(low, low.new_zeros((1, 3, 12, 14)), 24, 28)[0].numpy()
-    weights = np.ones(image.shape)
-    weights[7, 9] = weights[16, 20] = 1e-6
-    broken = image.copy()
-    broken[7, 9] += 60
-    broken[16, 20] -= 60
-    found = low_band(broken, weights, triangle.JPEG_DOUBLING)
-    assert np.abs(found - low[0].numpy()).max() < 2
+    image = space.chroma.inverse(low, low.new_zeros((1, 3, 12, 14)), 24, 28)[0].numpy()
+    known, broken = np.ones(image.shape, bool), image.copy()
+    for place in ((7, 9), (16, 20)):
+        known[place] = False
+        broken[place] ^= 100
+    found = space.halved(broken, known)
+    assert np.abs(found - low[0].numpy()).max() <= 1
 
 
 @given(st.integers(0, 1 << 30), st.integers(1, 9), st.integers(1, 9))

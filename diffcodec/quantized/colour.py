@@ -113,7 +113,7 @@ def prepare(
     upwards = mirrored = False
     if SPACES[number].chroma is HALVED and not header.tile:
         upwards, mirrored = spaces.halved_from(converted[1:])
-    if SPACES[number].doubling is not None:
+    if SPACES[number].halved is not None:
         # With rows and columns in the order of the stream.
         down, across = (slice(None, None, -1 if turn else 1) for turn in (upwards, mirrored))
         unclip(SPACES[number], planes[:3, down, across], converted[:, down, across])

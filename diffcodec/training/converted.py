@@ -88,7 +88,7 @@ def _through_file(crop: NDArray, how: _Format, quality: int) -> NDArray:
     rgb = np.ascontiguousarray(np.asarray(Image.open(buffer).convert("RGB")).transpose(2, 0, 1))
     planes = from_rgb(how.decoded, rgb)
     assert planes is not None, "Pillow's decoders are those whose spaces are known"
-    if how.decoded.doubling is None:
+    if how.decoded.halved is None:
         return planes
     unclip(how.decoded, rgb, planes)
     whole = torch.from_numpy(planes[1:].astype(np.int32))

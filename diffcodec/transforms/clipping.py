@@ -13,23 +13,23 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcodec.transforms.doubling import INTERPOLATED, low_band
+from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import Space, interval
 
-_CLIPPED = 1 / 64  # what a clipped colour counts, against others
 _BLOCK, _AROUND = 256, 16  # sides of what is looked at at a time, and of what is around it
+_FARTHEST = 16  # steps from the chroma that is wanted
 _REACHES = (1, 2, 4, 8)  # of searches, one after the other
 
 
 def unclip(space: Space, rgb: NDArray, planes: NDArray) -> None:
     """Give clipped colours the nearest chroma to that which was doubled, in place.
 
-    Args: a space with a doubling; uint8 [3, H, W]; Y, Cr and Cb uint8 [3, H, W] of which
+    Args: a space of doubled chroma; uint8 [3, H, W]; Y, Cr and Cb uint8 [3, H, W] of which
     `spaces.to_rgb` makes that, which it still does afterwards.
     """
     clipped = ((rgb == 0) | (rgb == 255)).any(0)
     _approach(space, rgb, planes, clipped, _expected)
-    if space.doubling is INTERPOLATED:
+    if space.chroma is HALVED:
         for reach in _REACHES:
             _search(rgb, planes, clipped, reach, *_tables(space))
     _approach(space, rgb, planes, clipped, _kept)
@@ -64,11 +64,8 @@ def _approach(
 
 def _expected(space: Space, chroma: NDArray, clipped: NDArray) -> Tensor:
     """The low bands int32 [2, h, w] that colours which are not clipped come from."""
-    assert space.doubling is not None
-    weights = np.where(clipped, np.float32(_CLIPPED), np.float32(1))
-    lows = np.stack([np.rint(low_band(plane, weights, space.doubling)) for plane in chroma])
-    if space.doubling is INTERPOLATED:  # the first samples are the low band's own
-        lows = np.where(clipped[::2, ::2], lows, chroma[:, ::2, ::2])
+    assert space.halved is not None
+    lows = np.stack([space.halved(plane, ~clipped) for plane in chroma])
     return torch.from_numpy(lows.astype(np.int32)).clamp_(0, 255)
 
 
@@ -111,7 +108,7 @@ def _choose(  # type: ignore[no-untyped-def]
             r, g, b = rgb[:, row, column].astype(np.int64)
             y0, cr0, cb0 = planes[:, row, column].astype(np.int64)
             cr1, cb1 = chroma[0, row, column], chroma[1, row, column]
-            for away in range(abs(cr0 - cr1) + abs(cb0 - cb1)):
+            for away in range(min(abs(cr0 - cr1) + abs(cb0 - cb1), _FARTHEST)):
                 least = 256
                 for step in range(4 * away + (away == 0)):
                     across, down = _ring(step, away)

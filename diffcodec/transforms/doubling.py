@@ -26,21 +26,18 @@ class Doubling(NamedTuple):
     rate: float
 
 
-INTERPOLATED = Doubling((1, 0), (0.5, 0.5), lost=0, rate=0.3)
-"""The low band, and means of two or four of its samples."""
-
+_UNKNOWN = 1 / 64  # what the squared error of a sample that is not known counts
 _STEPS = 40  # where the smallest squared gain is 1/4
 
 
-def low_band(image: NDArray, weights: NDArray, how: Doubling) -> NDArray:
-    """The low band float32 [ceil(H/2), ceil(W/2)], nearly.
+def low_band(image: NDArray, known: NDArray, how: Doubling) -> NDArray:
+    """The low band, nearly, rounded to int64 [ceil(H/2), ceil(W/2)].
 
-    Args: the image, integers [H, W]; what each sample's squared error counts, floats up to 1, above
-    zero; how it was doubled.
+    Args: the image, integers [H, W]; which of its samples are known, bool; how it was doubled.
     """
     height, width = image.shape
     missing = (0, height % 2), (0, width % 2)
-    counted = np.pad(weights.astype(np.float32), missing)
+    counted = np.pad(np.where(known, np.float32(1), np.float32(_UNKNOWN)), missing)
     wanted = np.pad(image, missing, mode="edge").astype(np.float32) + np.float32(how.lost)
     rows, columns = (side // 2 for side in wanted.shape)
     total, count = (
@@ -50,7 +47,7 @@ def low_band(image: NDArray, weights: NDArray, how: Doubling) -> NDArray:
     for _ in range(_STEPS):
         away = counted * (wanted - _doubled(_doubled(low, how).T, how).T)
         low += np.float32(how.rate) * _adjoint(_adjoint(away, how).T, how).T
-    return low
+    return np.rint(low).astype(np.int64)
 
 
 def _doubled(low: NDArray, how: Doubling) -> NDArray:

@@ -8,9 +8,12 @@ seventh of the bits and more.
 
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.transforms.doubling import Doubling, low_band
 from diffcodec.transforms.wavelet import Transform, pack, predict, unpack
 
 
@@ -42,7 +45,18 @@ def inverse(
 
 
 INTERPOLATION = Transform(forward, inverse)
+_INTERPOLATED = Doubling((1, 0), (0.5, 0.5), lost=0, rate=0.3)
+
 HALVED = Transform(partial(forward, halved=True), partial(inverse, halved=True))
+
+
+def halved(image: NDArray, known: NDArray) -> NDArray:
+    """The low band int64 [ceil(H/2), ceil(W/2)] from which `HALVED` makes an image, where it does.
+
+    Args: integers [H, W]; which of them are known, bool.
+    """
+    kept = image[::2, ::2].astype(np.int64)
+    return np.where(known[::2, ::2], kept, low_band(image, known, _INTERPOLATED))
 
 
 def _beside(low: Tensor, across: Tensor, down: Tensor, halved: bool) -> tuple[Tensor, Tensor]:

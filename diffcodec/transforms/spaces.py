@@ -7,7 +7,7 @@ say the same in fewer bits. A clipped colour can come from many: any of them doe
 those around it costs least.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcodec.transforms import triangle
-from diffcodec.transforms.doubling import INTERPOLATED, Doubling
-from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
+from diffcodec.transforms.interpolation import HALVED, INTERPOLATION, halved
 from diffcodec.transforms.wavelet import Transform
 
 
@@ -35,7 +34,8 @@ class Space:
         grey: Cb and Cr of grey.
         chroma: the finest level of Cb and Cr; if it is not INTERPOLATION, they were doubled, and
             most details are zero.
-        doubling: how, if they were.
+        halved: the low band, int64, that they were doubled from, of a plane [H, W] of which some
+            samples are known; None if they were not.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Space:
     blue: NDArray
     grey: tuple[int, int]
     chroma: Transform = INTERPOLATION
-    doubling: Doubling | None = None
+    halved: Callable[[NDArray, NDArray], NDArray] | None = None
 
 
 _ALL = np.arange(256)
@@ -76,7 +76,7 @@ def _photo_cd() -> Space:
     blue, red = 145352 * (_ALL - 156), 119374 * (_ALL - 137)
     green = -12714 * (blue >> 16), -33358 * (red >> 16)
     space = _space("Photo CD's YCC", 16, 89024 * _ALL, red, green, blue, (156, 137))
-    return replace(space, chroma=HALVED, doubling=INTERPOLATED)
+    return replace(space, chroma=HALVED, halved=halved)
 
 
 def _space(
@@ -96,13 +96,13 @@ CONVERSIONS = (_jpeg(), _webp(), _photo_cd())
 
 SPACES = (
     *CONVERSIONS,
-    replace(CONVERSIONS[0], chroma=triangle.JPEG, doubling=triangle.JPEG_DOUBLING),
-    replace(CONVERSIONS[1], chroma=triangle.WEBP, doubling=triangle.WEBP_DOUBLING),
+    replace(CONVERSIONS[0], chroma=triangle.JPEG, halved=triangle.JPEG_HALVED),
+    replace(CONVERSIONS[1], chroma=triangle.WEBP, halved=triangle.WEBP_HALVED),
 )
 """By number: conversions, and those after which chroma is known to have been doubled."""
 
-DOUBLED = 0.75
-"""How many of the details of doubled chroma are zero at least."""
+DOUBLED = 0.95
+"""How many samples of doubled chroma come out right at least, of those that are not clipped."""
 
 LOOKED_AT = 1 << 12
 """Pixels that are looked at first."""
@@ -127,18 +127,22 @@ def find(rgb: NDArray) -> tuple[int, NDArray] | None:
         if from_rgb(space, some) is not None:
             planes = from_rgb(space, rgb)
             if planes is not None:
-                return _doubled(number, planes[1:]), planes
+                return _doubled(number, rgb, planes[1:]), planes
     return None
 
 
-def _doubled(number: int, chroma: NDArray) -> int:
+def _doubled(number: int, rgb: NDArray, chroma: NDArray) -> int:
     """The number of a space, or that of the same with doubled chroma, if that suits [2, H, W]."""
+    pixels, planes = _middle(rgb), _middle(chroma).astype(np.int32)
+    known: NDArray = ((pixels > 0) & (pixels < 255)).all(0)
     for other in range(len(CONVERSIONS), len(SPACES)):
-        if SPACES[other].luma is SPACES[number].luma:
-            middle = torch.from_numpy(_middle(chroma).astype(np.int32))
-            _, details = SPACES[other].chroma.forward(middle)
-            zeros = int((details == 0).sum()) / max(details.numel(), 1)
-            return other if zeros > DOUBLED else number
+        space = SPACES[other]
+        if space.luma is SPACES[number].luma and space.halved is not None:
+            low = torch.from_numpy(np.stack([space.halved(plane, known) for plane in planes]))
+            none = low.new_zeros((2, 3, *low.shape[1:]))
+            made = space.chroma.inverse(low, none, *known.shape).numpy()
+            right = (made == planes)[:, known]
+            return other if right.size and right.mean() > DOUBLED else number
     return number
 
 

@@ -22,7 +22,7 @@ from diffcodec.transforms.wavelet import Transform, pack, unpack
 _HOPELESS = 1 / 8  # of squares that do not come out right: the image was not doubled
 _WINDOWS = np.array([(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (3, 8), (8, 3)])
 _TRIED = np.array([0, 1, -1, 2, -2])  # changes of a sample
-_MOST = 20_000  # samples that are tried in a window
+_MOST = 2_000  # samples that are tried in a window
 
 
 def forward(image: Tensor, *, odd: int) -> tuple[Tensor, Tensor]:
@@ -49,12 +49,19 @@ def inverse(low: Tensor, details: Tensor, height: int, width: int, *, odd: int) 
     return image
 
 
-def _doubling(odd: int) -> Doubling:
-    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2, rate=0.47)
+def halved(image: NDArray, known: NDArray, *, odd: int) -> NDArray:
+    """The low band int64 [ceil(H/2), ceil(W/2)] that an image was doubled from, where it was.
+
+    Args: integers [H, W]; which of them are known, bool; `odd` as of `forward`.
+    """
+    found, image = low_band(image, known, _doubling(odd)), image.astype(np.int64)
+    if _wrong(found, image, known, odd) < _HOPELESS * found.size:
+        _repair(found, image, known, odd, _WINDOWS, _TRIED, _MOST)
+    return found
 
 
 JPEG, WEBP = (Transform(partial(forward, odd=odd), partial(inverse, odd=odd)) for odd in (7, 8))
-JPEG_DOUBLING, WEBP_DOUBLING = map(_doubling, (7, 8))
+JPEG_HALVED, WEBP_HALVED = (partial(halved, odd=odd) for odd in (7, 8))
 
 
 def _doubled(low: Tensor, height: int, width: int, odd: int) -> Tensor:
@@ -71,12 +78,13 @@ def _next(places: Tensor, count: int) -> Tensor:
     return ((places >> 1) + torch.where(places % 2 == 1, 1, -1)).clamp(0, count - 1)
 
 
+def _doubling(odd: int) -> Doubling:
+    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2, rate=0.47)
+
+
 def _halved(image: NDArray, odd: int) -> NDArray:
     """The low band, int64, of an image int64 [H, W]."""
-    ones = np.ones(image.shape, np.float32)
-    found = np.rint(low_band(image, ones, _doubling(odd))).astype(np.int64)
-    if _wrong(found, image, odd) < _HOPELESS * found.size:
-        _repair(found, image, odd, _WINDOWS, _TRIED, _MOST)
+    found = halved(image, np.ones(image.shape, bool), odd=odd)
     _settle(found, image, odd)
     return found
 
@@ -92,27 +100,27 @@ def _sixteenths(low, i, j, odd):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _fails(low, image, a, b, odd):  # type: ignore[no-untyped-def]
-    """Whether a sample between those of the low band before and at (a, b) comes out wrong."""
+def _fails(low, image, known, a, b, odd):  # type: ignore[no-untyped-def]
+    """Whether a known sample between those of the low band before and at (a, b) is wrong."""
     for i in range(max(2 * a - 1, 0), min(2 * a + 1, image.shape[0])):
         for j in range(max(2 * b - 1, 0), min(2 * b + 1, image.shape[1])):
-            if _sixteenths(low, i, j, odd) >> 4 != image[i, j]:
+            if known[i, j] and _sixteenths(low, i, j, odd) >> 4 != image[i, j]:
                 return True
     return False
 
 
 @njit(cache=True)
-def _wrong(low, image, odd):  # type: ignore[no-untyped-def]
+def _wrong(low, image, known, odd):  # type: ignore[no-untyped-def]
     """How many places between samples of the low band fail."""
     count = 0
     for a in range(low.shape[0] + 1):
         for b in range(low.shape[1] + 1):
-            count += _fails(low, image, a, b, odd)
+            count += _fails(low, image, known, a, b, odd)
     return count
 
 
 @njit(cache=True)
-def _repair(low, image, odd, windows, tried, most):  # type: ignore[no-untyped-def]
+def _repair(low, image, known, odd, windows, tried, most):  # type: ignore[no-untyped-def]
     """Search windows around each place that fails for samples with which nothing in them fails."""
     height, width = low.shape
     for a in range(height + 1):
@@ -120,17 +128,17 @@ def _repair(low, image, odd, windows, tried, most):  # type: ignore[no-untyped-d
             for down, across in windows:
                 rows, columns = min(down, height), min(across, width)
                 for shift in range(9):
-                    if not _fails(low, image, a, b, odd):
+                    if not _fails(low, image, known, a, b, odd):
                         break
                     top = a - (rows // 2, 1, rows - 1)[shift // 3]
                     left = b - (columns // 2, 1, columns - 1)[shift % 3]
                     top = min(max(top, 0), height - rows)
                     left = min(max(left, 0), width - columns)
-                    _search(low, image, odd, top, left, rows, columns, tried, most)
+                    _search(low, image, known, odd, top, left, rows, columns, tried, most)
 
 
 @njit(cache=True)
-def _search(low, image, odd, top, left, rows, columns, tried, most):  # type: ignore[no-untyped-def]
+def _search(low, image, known, odd, top, left, rows, columns, tried, most):  # type: ignore[no-untyped-def]
     """Try changes of the samples of a window, one after the other, and keep them if all fit."""
     before = low[top : top + rows, left : left + columns].copy()
     number, count = np.zeros(rows * columns, np.int64), 0
@@ -143,13 +151,13 @@ def _search(low, image, odd, top, left, rows, columns, tried, most):  # type: ig
             low[a, b] = before[row, column] + tried[number[place]]
             number[place] += 1
             count += 1
-            fits = not _fails(low, image, a, b, odd)
+            fits = not _fails(low, image, known, a, b, odd)
             if fits and column == columns - 1:
-                fits = not _fails(low, image, a, b + 1, odd)
+                fits = not _fails(low, image, known, a, b + 1, odd)
             if fits and row == rows - 1:
-                fits = not _fails(low, image, a + 1, b, odd)
+                fits = not _fails(low, image, known, a + 1, b, odd)
                 if fits and column == columns - 1:
-                    fits = not _fails(low, image, a + 1, b + 1, odd)
+                    fits = not _fails(low, image, known, a + 1, b + 1, odd)
         if fits:
             place += 1
             if place < len(number):
