@@ -134,7 +134,7 @@ def find(rgb: NDArray) -> tuple[int, NDArray] | None:
 def _doubled(number: int, rgb: NDArray, chroma: NDArray) -> int:
     """The number of a space, or that of the same with doubled chroma, if that suits [2, H, W]."""
     pixels, planes = _middle(rgb), _middle(chroma).astype(np.int32)
-    known: NDArray = ((pixels > 0) & (pixels < 255)).all(0)
+    known = ~((pixels == 0) | (pixels == 255)).any(0)
     for other in range(len(CONVERSIONS), len(SPACES)):
         space = SPACES[other]
         if space.luma is SPACES[number].luma and space.halved is not None:
