@@ -1,6 +1,7 @@
 """Crops as integers of luma and chroma, of which decoders make RGB."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from PIL import Image
 
 from diffcodec.quantized.schedule import LOW
 from diffcodec.training import converted
-from diffcodec.training.converted import JPEG_420, JPEG_444, PHOTO_CD, SPLIT, WEBP_420, convert
+from diffcodec.training.converted import SPLIT, Conversion, convert
 from diffcodec.training.data import Crops, Draw
 from diffcodec.training.recipes import CONVERTED, PHOTO_PROCESS
 from diffcodec.transforms.spaces import SPACES, to_rgb
+
+JPEG_444, JPEG_420, WEBP_420, PHOTO_CD = Conversion
 
 FILES = {
     JPEG_444: (SPACES[0], {"format": "JPEG", "subsampling": "4:4:4"}),
@@ -34,8 +37,8 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def levels(planes: torch.Tensor, space) -> dict[int, torch.Tensor]:
-    return PHOTO_PROCESS.pyramid(*planes.shape[-2:], space=space).analyse(planes)
+def levels(planes: torch.Tensor, how: Conversion) -> dict[int, torch.Tensor]:
+    return PHOTO_PROCESS.pyramid(*planes.shape[-2:], space=how.space).analyse(planes)
 
 
 @pytest.fixture
@@ -81,9 +84,7 @@ def test_lower_qualities_have_less_detail(monkeypatch, space):
 
 def test_crops_have_all_qualities(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        converted, "_through_file", lambda crop, _, quality: seen.append(quality) or crop
-    )
+    monkeypatch.setattr(converted, "_through_file", lambda crop, *_: seen.append(_[-1]) or crop)
     convert(torch.zeros((1000, 3, 2, 2), dtype=torch.uint8), JPEG_444, generator())
     assert set(seen) == set(range(converted.WORST, converted.BEST + 1))
 
@@ -91,11 +92,11 @@ def test_crops_have_all_qualities(monkeypatch):
 def test_photo_cd_s_integers_are_the_nearest():
     pixels = photographs().float().mean(1, keepdim=True).round().byte().expand(-1, 3, -1, -1)
     made = convert(pixels, PHOTO_CD, generator())
-    assert (to_rgb(PHOTO_CD, made) - pixels.int()).abs().max() <= 1
+    assert (to_rgb(PHOTO_CD.space, made) - pixels.int()).abs().max() <= 1
     made = convert(photographs(), PHOTO_CD, generator())
     assert not levels(made, PHOTO_CD)[1][:, 3:].any()
     # Chroma of half the size loses noise, but no brightness; what makes RGB cuts fractions off.
-    away = (to_rgb(PHOTO_CD, made) - photographs().int()).float().mean()
+    away = (to_rgb(PHOTO_CD.space, made) - photographs().int()).float().mean()
     assert -0.5 < float(away) < 0.1
 
 
@@ -114,7 +115,7 @@ def test_without_a_space_pixels_stay():
 def test_crops_are_converted_last():
     images = list(photographs())
     plain = Crops(images, Draw(32, 4)).draw(generator())
-    made = Crops(images, Draw(32, 4, space=JPEG_444)).draw(generator())
+    made = Crops(images, Draw(32, 4, conversion=JPEG_444)).draw(generator())
     luma = torch.einsum("c,nchw->nhw", torch.tensor([0.299, 0.587, 0.114]), plain.float())
     assert float((made[:, 0] - luma).abs().mean()) < 8
 
@@ -122,8 +123,16 @@ def test_crops_are_converted_last():
 def test_the_recipe_has_all_levels_of_all_spaces():
     task = CONVERTED.task
     drawn = zip(task.draws, task.emphases, strict=True)
-    levels = {space: set() for space in (*FILES, PHOTO_CD)}
+    levels = {how: set() for how in Conversion}
     for draw, emphasis in drawn:
-        levels[draw.space] |= set(emphasis.levels)
+        levels[draw.conversion] |= set(emphasis.levels)
     assert all(own == set(range(1, LOW + 1)) for own in levels.values())
-    assert task.calibration.space is JPEG_444
+    assert task.calibration.conversion is JPEG_444
+
+
+@pytest.mark.parametrize("how", Conversion)
+def test_another_process_converts_in_the_same_way(how):
+    again = pickle.loads(pickle.dumps(Draw(32, 4, conversion=how))).conversion
+    made = [convert(photographs(1), one, generator()) for one in (how, again)]
+    assert torch.equal(*made)
+    assert again.space is how.space

@@ -6,7 +6,8 @@ can only be read: for it, crops are rounded to its integers.
 """
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,6 @@ from diffcodec.transforms.wavelet import Transform, pack, unpack
 
 WORST, BEST = 75, 100
 """Of the qualities of files, all alike."""
-
-JPEG_444, _, PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,58 +42,69 @@ SPLIT = Transform(_split, _joined)
 """The low band and the details of a plane, each in their places of it: of each square of four the
 first is of the low band. What has no transform on a device is done before, and kept so."""
 
-JPEG_420, WEBP_420 = (replace(space, chroma=SPLIT) for space in (_JPEG_420, _WEBP_420))
+_JPEG_444, _, _PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
+
+_FILES: dict[str, tuple[Space, dict[str, Any]]] = {
+    "JPEG 4:4:4": (_JPEG_444, {"format": "JPEG", "subsampling": "4:4:4"}),
+    "JPEG 4:2:0": (_JPEG_420, {"format": "JPEG", "subsampling": "4:2:0"}),
+    "WebP 4:2:0": (_WEBP_420, {"format": "WEBP", "method": 2}),
+}
+"""The spaces of what files decode to, and how Pillow saves them."""
 
 
-@dataclass(frozen=True)
-class _Format:
-    """How crops get integers: the space of what a file decodes to, and how Pillow saves it."""
+class Conversion(Enum):
+    """What crops went through. It is the same in other processes, as a space is not."""
 
-    decoded: Space
-    options: dict[str, Any]
+    JPEG_444 = "JPEG 4:4:4"
+    JPEG_420 = "JPEG 4:2:0"
+    WEBP_420 = "WebP 4:2:0"
+    PHOTO_CD = "Photo CD"
+
+    @property
+    def space(self) -> Space:
+        """Of the crops, for a pyramid: chroma that a file had doubled is as SPLIT has it."""
+        return _SPACES[self]
 
 
-_FORMATS = {
-    JPEG_444: _Format(JPEG_444, {"format": "JPEG", "subsampling": "4:4:4"}),
-    JPEG_420: _Format(_JPEG_420, {"format": "JPEG", "subsampling": "4:2:0"}),
-    WEBP_420: _Format(_WEBP_420, {"format": "WEBP", "method": 2}),
+_SPACES = {
+    Conversion.JPEG_444: _JPEG_444,
+    Conversion.JPEG_420: replace(_JPEG_420, chroma=SPLIT),
+    Conversion.WEBP_420: replace(_WEBP_420, chroma=SPLIT),
+    Conversion.PHOTO_CD: _PHOTO_CD,
 }
 
 
-def convert(pixels: Tensor, space: Space | None, generator: torch.Generator) -> Tensor:
-    """Y, Cr and Cb uint8 of pixels, uint8 [N, 3, H, W]; those themselves if there is no space.
+def convert(pixels: Tensor, how: Conversion | None, generator: torch.Generator) -> Tensor:
+    """Y, Cr and Cb uint8 of pixels, uint8 [N, 3, H, W]; those themselves without a conversion.
 
     What one of SPLIT lacks of eight bits is cut off, as there is next to none.
 
-    Args: the pixels, of even height and width; None, JPEG_444, JPEG_420, WEBP_420, in which chroma
-    is as SPLIT has it, or PHOTO_CD; of the qualities of files, which each crop has one of.
+    Args: the pixels, of even height and width; what they go through; of the qualities of files,
+    which each crop has one of.
     """
-    if space is None:
+    if how is None:
         return pixels
-    if space is PHOTO_CD:
-        return torch.from_numpy(np.stack([_rounded(crop, space) for crop in pixels.numpy()]))
+    if how is Conversion.PHOTO_CD:
+        return torch.from_numpy(np.stack([_rounded(crop, how.space) for crop in pixels.numpy()]))
     qualities = torch.randint(WORST, BEST + 1, (len(pixels),), generator=generator).tolist()
     pairs = zip(pixels.numpy(), qualities, strict=True)
-    made = [_through_file(crop, _FORMATS[space], quality) for crop, quality in pairs]
+    made = [_through_file(crop, *_FILES[how.value], quality) for crop, quality in pairs]
     return torch.from_numpy(np.stack(made))
 
 
-def _through_file(crop: NDArray, how: _Format, quality: int) -> NDArray:
+def _through_file(crop: NDArray, space: Space, options: dict[str, Any], quality: int) -> NDArray:
     """Y, Cr and Cb uint8 [3, H, W] of what a file of a crop decodes to."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(crop.transpose(1, 2, 0))).save(
-        buffer, quality=quality, **how.options
-    )
+    buffer, pixels = io.BytesIO(), np.ascontiguousarray(crop.transpose(1, 2, 0))
+    Image.fromarray(pixels).save(buffer, quality=quality, **options)
     rgb = np.ascontiguousarray(np.asarray(Image.open(buffer).convert("RGB")).transpose(2, 0, 1))
-    planes = from_rgb(how.decoded, rgb)
+    planes = from_rgb(space, rgb)
     assert planes is not None, "Pillow's decoders are those whose spaces are known"
-    if how.decoded.halved is None:
-        return planes
-    unclip(how.decoded, rgb, planes)
-    whole = torch.from_numpy(planes[1:].astype(np.int32))
-    low, details = how.decoded.chroma.forward(whole)
-    chroma = _joined(low, details + 128, *whole.shape[-2:])
-    planes[1:] = chroma.clamp_(0, 255).numpy()
+    if space.halved is not None:
+        unclip(space, rgb, planes)
+        whole = torch.from_numpy(planes[1:].astype(np.int32))
+        low, details = space.chroma.forward(whole)
+        chroma = _joined(low, details + 128, *whole.shape[-2:])
+        planes[1:] = chroma.clamp_(0, 255).numpy()
     return planes
 
 

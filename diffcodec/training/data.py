@@ -10,10 +10,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from diffcodec.errors import ImageError
 from diffcodec.quantized.detail import smoother
-from diffcodec.training import converted
+from diffcodec.training.converted import Conversion, convert
 from diffcodec.training.graphics import drawings
 from diffcodec.transforms import GREENS, exchanged
-from diffcodec.transforms.spaces import Space
 
 DRAWINGS = 128
 """How many drawings there are."""
@@ -37,7 +36,7 @@ class Draw:
             as large a side.
         exchanged: the share of the crops in which, after all this, that colour is in green's place
             which leaves the least detail (`exchange`).
-        space: of which the crops are integers in the end (`converted`); None for RGB.
+        conversion: what the crops go through in the end (`converted`); None for RGB.
     """
 
     size: int
@@ -50,7 +49,7 @@ class Draw:
     edited: float = 0.0
     resized: float = 0.0
     exchanged: float = 0.0
-    space: Space | None = None
+    conversion: Conversion | None = None
 
 
 class Crops:
@@ -118,7 +117,7 @@ class Crops:
         chosen = torch.rand(how.batch, generator=generator) < how.exchanged
         for i in chosen.nonzero()[:, 0].tolist():
             batch[i] = exchange(batch[i])
-        return converted.convert(batch, how.space, generator)
+        return convert(batch, how.conversion, generator)
 
 
 class Batches(IterableDataset[Tensor]):

@@ -14,7 +14,7 @@ from diffcodec.quantized.features import FEATURES
 from diffcodec.quantized.ladder import white
 from diffcodec.quantized.pyramid import Process
 from diffcodec.quantized.schedule import FINISH, LOW, PHASES, RUNGS
-from diffcodec.training.converted import JPEG_420, JPEG_444, PHOTO_CD, WEBP_420
+from diffcodec.training.converted import Conversion
 from diffcodec.training.data import Draw
 from diffcodec.training.denoising import RUNG_ODDS
 from diffcodec.training.noise import Gaussian
@@ -151,10 +151,10 @@ the lossless file."""
 
 CONVERTED_DRAWS = tuple(
     (
-        Draw(size, batch, every, drawn=0.1, edited=0.2, resized=0.25, space=space),
+        Draw(size, batch, every, drawn=0.1, edited=0.2, resized=0.25, conversion=how),
         emphasis,
     )
-    for space in (JPEG_444, JPEG_420, WEBP_420, PHOTO_CD)
+    for how in Conversion
     for size, batch, every, emphasis in ((128, 16, 1, _FINEST_LEVELS), (512, 2, 4, _COARSE_LEVELS))
 )
 """The same of what decoders of JPEG, WebP and Photo CD make RGB of."""
@@ -197,7 +197,9 @@ def _photo(name: str, networks: StepShape, minutes: float, draws: Draws = PHOTO_
     config = model.Config(
         networks, PHOTO_PROCESS.interpolated, prior=100, significand=SIGNIFICAND, side=0, yields=1
     )
-    codec = Codec(config, PHOTO_PROCESS, draws, calibration=Draw(256, 8, space=draws[0][0].space))
+    codec = Codec(
+        config, PHOTO_PROCESS, draws, calibration=Draw(256, 8, conversion=draws[0][0].conversion)
+    )
     return Recipe(name, codec, PHOTOS, calibration=("photos/cid22",), rate=3e-3, minutes=minutes)
 
 

@@ -123,7 +123,7 @@ class Codec:
         """As `Task.loss`."""
         # What is drawn at every n-th step counts n times.
         how = self.draws[draw]
-        loss = step_loss(net, self.emphases[draw], *choice, crops, self.process, how.space)
+        loss = step_loss(net, self.emphases[draw], *choice, crops, self.process, _space(how))
         return how.every * loss
 
     def validate(self, net: Experts, images: list[Tensor]) -> Figures:
@@ -137,8 +137,11 @@ class Codec:
             crops = central_crops(images)
         generator = torch.Generator().manual_seed(0)
         held_out = [
-            (space, convert(crop.cpu(), space, generator).to(crop.device))
-            for space in dict.fromkeys(draw.space for draw in self.draws)
+            (
+                None if how is None else how.space,
+                convert(crop.cpu(), how, generator).to(crop.device),
+            )
+            for how in dict.fromkeys(draw.conversion for draw in self.draws)
             for crop in crops
         ]
         size, totals = sum(crop.numel() for _, crop in held_out), {}
@@ -153,7 +156,7 @@ class Codec:
 
         def run() -> None:
             for rung in tqdm(trained_rungs(), "calibrating", disable=None):
-                self._bits(net, crops, rung, self.calibration.space)
+                self._bits(net, crops, rung, _space(self.calibration))
 
         table, counted = CdfTable.gaussian(), list(crops) if self._mosaics else images
         tensors = quantise(net, run, model.output_units) | {
@@ -241,6 +244,10 @@ class Denoiser:
     def restore(self, net: nn.Module, file: ModelFile) -> None:
         """As `Task.restore`."""
         restore(net, file.tensors, denoiser_units)
+
+
+def _space(how: Draw) -> Space | None:
+    return None if how.conversion is None else how.conversion.space
 
 
 ALL_LEVELS = [*range(1, LEVELS + 1), LOW]
