@@ -11,7 +11,7 @@ from PIL import Image
 from diffcodec.quantized.schedule import LOW
 from diffcodec.training import converted
 from diffcodec.training.converted import SPLIT, Conversion, convert
-from diffcodec.training.data import Crops, Draw
+from diffcodec.training.data import Crops, Draw, batches
 from diffcodec.training.recipes import CONVERTED, PHOTO_PROCESS
 from diffcodec.transforms.spaces import SPACES, to_rgb
 
@@ -136,3 +136,10 @@ def test_another_process_converts_in_the_same_way(how):
     made = [convert(photographs(1), one, generator()) for one in (how, again)]
     assert torch.equal(*made)
     assert again.space is how.space
+
+
+def test_a_batch_is_taken_as_often_as_it_is_used():
+    taken = batches(Crops(list(photographs()), Draw(32, 4, uses=2)), seed=0)
+    first, again, second = (next(taken) for _ in range(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)

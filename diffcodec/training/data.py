@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class Draw:
         exchanged: the share of the crops in which, after all this, that colour is in green's place
             which leaves the least detail (`exchange`).
         conversion: what the crops go through in the end (`converted`); None for RGB.
+        uses: how many times a batch is taken, as one that takes long to make.
     """
 
     size: int
@@ -50,6 +52,7 @@ class Draw:
     resized: float = 0.0
     exchanged: float = 0.0
     conversion: Conversion | None = None
+    uses: int = 1
 
 
 class Crops:
@@ -130,7 +133,7 @@ class Batches(IterableDataset[Tensor]):
         worker = get_worker_info()
         generator = torch.Generator().manual_seed(self._seed + (worker.id if worker else 0))
         while True:
-            yield self._crops.draw(generator)
+            yield from repeat(self._crops.draw(generator), self._crops.how.uses)
 
 
 def batches(crops: Crops, seed: int, workers: int = 0) -> Iterator[Tensor]:

@@ -151,7 +151,7 @@ the lossless file."""
 
 CONVERTED_DRAWS = tuple(
     (
-        Draw(size, batch, every, drawn=0.1, edited=0.2, resized=0.25, conversion=how),
+        Draw(size, batch, every, drawn=0.1, edited=0.2, resized=0.25, conversion=how, uses=4),
         emphasis,
     )
     for how in Conversion
