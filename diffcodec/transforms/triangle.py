@@ -32,7 +32,7 @@ def forward(image: Tensor, *, odd: int) -> tuple[Tensor, Tensor]:
     JPEG and 8 in WebP (to those of even ones 8).
     """
     planes = image.flatten(0, -3).numpy().astype(np.int64)
-    lows = torch.from_numpy(np.stack([_halved(plane, odd) for plane in planes]))
+    lows = torch.from_numpy(np.stack([_low_of(plane, odd) for plane in planes]))
     low = lows.to(image.dtype).unflatten(0, image.shape[:-2])
     height, width = image.shape[-2:]
     rest = image - _doubled(low, height, width, odd)
@@ -82,7 +82,7 @@ def _doubling(odd: int) -> Doubling:
     return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2, rate=0.47)
 
 
-def _halved(image: NDArray, odd: int) -> NDArray:
+def _low_of(image: NDArray, odd: int) -> NDArray:
     """The low band, int64, of an image int64 [H, W]."""
     found = halved(image, np.ones(image.shape, bool), odd=odd)
     _settle(found, image, odd)
