@@ -93,3 +93,12 @@ def test_samples_between_kept_ones_are_those_of_the_transform(seed, height, widt
     doubled = HALVED.inverse(low, torch.zeros_like(details), height, width)[0]
     for row, column in np.ndindex(height, width):
         assert between(image[0].numpy(), row, column) == doubled[row, column]
+
+
+@given(st.integers(0, 1 << 30), st.integers(1, 24), st.integers(1, 24), st.sampled_from(DOUBLED))
+@settings(deadline=None, max_examples=40)
+def test_any_picture_stays(seed, height, width, space):
+    planes = np.random.default_rng(seed).integers(0, 256, (3, height, width), np.uint8)
+    rgb = spaces.to_rgb(space, torch.from_numpy(planes)).numpy().astype(np.uint8)
+    unclip(space, rgb, planes)
+    assert np.array_equal(spaces.to_rgb(space, torch.from_numpy(planes)).numpy(), rgb)
