@@ -27,7 +27,7 @@ class Doubling(NamedTuple):
 
 
 _UNKNOWN = 1 / 64  # what the squared error of a sample that is not known counts
-_STEPS = 12  # where the smallest squared gain is 1/4
+_STEPS = 40  # where the smallest squared gain is 1/4
 
 
 def low_band(image: NDArray, known: NDArray, how: Doubling) -> NDArray:
