@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from diffcodec.transforms.clipping import unclip
-from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space, from_rgb
 from diffcodec.transforms.wavelet import Transform, pack, unpack
 
@@ -44,13 +43,6 @@ first is of the low band. What has no transform on a device is done before, and 
 
 _JPEG_444, _, _PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
 
-_FILES: dict[str, tuple[Space, dict[str, Any]]] = {
-    "JPEG 4:4:4": (_JPEG_444, {"format": "JPEG", "subsampling": "4:4:4"}),
-    "JPEG 4:2:0": (_JPEG_420, {"format": "JPEG", "subsampling": "4:2:0"}),
-    "WebP 4:2:0": (_WEBP_420, {"format": "WEBP", "method": 2}),
-}
-"""The spaces of what files decode to, and how Pillow saves them."""
-
 
 class Conversion(Enum):
     """What crops went through. It is the same in other processes, as a space is not."""
@@ -74,6 +66,14 @@ _SPACES = {
 }
 
 
+_FILES: dict[Conversion, tuple[Space, dict[str, Any]]] = {
+    Conversion.JPEG_444: (_JPEG_444, {"format": "JPEG", "subsampling": "4:4:4"}),
+    Conversion.JPEG_420: (_JPEG_420, {"format": "JPEG", "subsampling": "4:2:0"}),
+    Conversion.WEBP_420: (_WEBP_420, {"format": "WEBP", "method": 2}),
+}
+"""The spaces of what files decode to, and how Pillow saves them."""
+
+
 def convert(pixels: Tensor, how: Conversion | None, generator: torch.Generator) -> Tensor:
     """Y, Cr and Cb uint8 of pixels, uint8 [N, 3, H, W]; those themselves without a conversion.
 
@@ -88,7 +88,7 @@ def convert(pixels: Tensor, how: Conversion | None, generator: torch.Generator) 
         return torch.from_numpy(np.stack([_rounded(crop, how.space) for crop in pixels.numpy()]))
     qualities = torch.randint(WORST, BEST + 1, (len(pixels),), generator=generator).tolist()
     pairs = zip(pixels.numpy(), qualities, strict=True)
-    made = [_through_file(crop, *_FILES[how.value], quality) for crop, quality in pairs]
+    made = [_through_file(crop, *_FILES[how], quality) for crop, quality in pairs]
     return torch.from_numpy(np.stack(made))
 
 
@@ -120,6 +120,5 @@ def _rounded(crop: NDArray, space: Space) -> NDArray:
     y, (_, height, width) = planes[0], planes.shape
     squares = planes[1:].reshape(2, height // 2, 2, width // 2, 2).mean((2, 4))
     low = torch.from_numpy(np.rint(squares).clip(0, 255).astype(np.int32))
-    none = low.new_zeros((2, 3, height // 2, width // 2))
-    chroma = HALVED.inverse(low, none, height, width).numpy()
+    chroma = space.doubled(low, height, width).numpy()
     return np.concatenate((np.rint(y)[None], chroma)).clip(0, 255).astype(np.uint8)

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcodec.transforms import spaces
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import Space, interval
 
@@ -27,7 +28,7 @@ def unclip(space: Space, rgb: NDArray, planes: NDArray) -> None:
     Args: a space of doubled chroma; uint8 [3, H, W]; Y, Cr and Cb uint8 [3, H, W] of which
     `spaces.to_rgb` makes that, which it still does afterwards.
     """
-    clipped = ((rgb == 0) | (rgb == 255)).any(0)
+    clipped = spaces.clipped(rgb)
     _approach(space, rgb, planes, clipped, _expected)
     if space.chroma is HALVED:
         for reach in _REACHES:
@@ -55,8 +56,7 @@ def _approach(
         wide = tuple(slice(at, own.stop + _AROUND) for at, own in zip(starts, block, strict=True))
         height, width = clipped[wide].shape
         low = low_bands(space, planes[1:, *wide], clipped[wide])
-        none = low.new_zeros((2, 3, *low.shape[1:]))
-        chroma = space.chroma.inverse(low, none, height, width).clamp_(0, 255).numpy()
+        chroma = space.doubled(low, height, width).clamp_(0, 255).numpy()
         down, across = (own.start - at for at, own in zip(starts, block, strict=True))
         inside = chroma[:, down:, across:]
         _choose(rgb[:, *block], planes[:, *block], clipped[block], inside, *_tables(space))
@@ -64,9 +64,7 @@ def _approach(
 
 def _expected(space: Space, chroma: NDArray, clipped: NDArray) -> Tensor:
     """The low bands int32 [2, h, w] that colours which are not clipped come from."""
-    assert space.halved is not None
-    lows = np.stack([space.halved(plane, ~clipped) for plane in chroma])
-    return torch.from_numpy(lows.astype(np.int32)).clamp_(0, 255)
+    return space.low_bands(chroma, ~clipped).to(torch.int32).clamp_(0, 255)
 
 
 def _kept(space: Space, chroma: NDArray, _: NDArray) -> Tensor:

@@ -48,6 +48,16 @@ class Space:
     chroma: Transform = INTERPOLATION
     halved: Callable[[NDArray, NDArray], NDArray] | None = None
 
+    def low_bands(self, chroma: NDArray, known: NDArray) -> Tensor:
+        """What chroma [2, H, W] was doubled from, int64; `known` is as of `halved`."""
+        assert self.halved is not None
+        return torch.from_numpy(np.stack([self.halved(plane, known) for plane in chroma]))
+
+    def doubled(self, low: Tensor, height: int, width: int) -> Tensor:
+        """The chroma [2, height, width] that low bands give without details."""
+        none = low.new_zeros((2, 3, *low.shape[1:]))
+        return self.chroma.inverse(low, none, height, width)
+
 
 _ALL = np.arange(256)
 
@@ -120,7 +130,7 @@ def find(rgb: NDArray) -> tuple[int, NDArray] | None:
     None if there is none that all pixels come from.
     """
     some = rgb.reshape(3, 1, -1)[:, :, :: max(1, rgb[0].size // LOOKED_AT)]
-    clear = ((some > 0) & (some < 255)).all(0) & (some != some[:1]).any(0)
+    clear = ~clipped(some) & (some != some[:1]).any(0)
     if np.unique(some[:, clear], axis=1).shape[1] < FEWEST:
         return None
     for number, space in enumerate(CONVERSIONS):
@@ -134,13 +144,12 @@ def find(rgb: NDArray) -> tuple[int, NDArray] | None:
 def _doubled(number: int, rgb: NDArray, chroma: NDArray) -> int:
     """The number of a space, or that of the same with doubled chroma, if that suits [2, H, W]."""
     pixels, planes = _middle(rgb), _middle(chroma).astype(np.int32)
-    known = ~((pixels == 0) | (pixels == 255)).any(0)
+    known = ~clipped(pixels)
     for other in range(len(CONVERSIONS), len(SPACES)):
         space = SPACES[other]
         if space.luma is SPACES[number].luma and space.halved is not None:
-            low = torch.from_numpy(np.stack([space.halved(plane, known) for plane in planes]))
-            none = low.new_zeros((2, 3, *low.shape[1:]))
-            made = space.chroma.inverse(low, none, *known.shape).numpy()
+            height, width = known.shape
+            made = space.doubled(space.low_bands(planes, known), height, width).numpy()
             right = (made == planes)[:, known]
             return other if right.size and right.mean() > DOUBLED else number
     return number
@@ -150,6 +159,13 @@ def _middle(planes: NDArray) -> NDArray:
     """As much of the middle of [C, H, W] as decides, from even rows and columns on."""
     down, across = (max(side - _DECIDES, 0) // 4 * 2 for side in planes.shape[1:])
     return planes[:, down : down + _DECIDES, across : across + _DECIDES]
+
+
+def clipped(rgb: NDArray) -> NDArray:
+    """Which pixels of uint8 [3, ...] may come from colours that were clipped, bool [...]."""
+    ends = (rgb == 0) | (rgb == 255)
+    found: NDArray = np.any(ends, axis=0)
+    return found
 
 
 def to_rgb(space: Space, planes: Tensor) -> Tensor:
