@@ -17,7 +17,7 @@ from bench import results
 from bench.ours import NAME
 from bench.results import Document
 from bench.work import Row
-from diffcodec.training.graphs import EAGER, Replayed
+from diffcodec.exact.graphs import EAGER, Replayed
 from diffcodec.training.loop import draws_on, order
 from diffcodec.training.recipes import Recipe
 from diffcodec.training.run import Kind, Run
@@ -99,7 +99,7 @@ def _measure(recipe: Recipe, place: torch.device, seconds: float) -> Row:
         for draw in islice(cycle(order(draws)), STEPS)
     ]
     convs = {kind: convolutions(own, kind, batches[kind[0]]) for kind in set(kinds)}
-    replayed = Replayed(own.step, place, own.noise)
+    replayed: Replayed[Kind] = Replayed(own.step, place, own.noise)
 
     def step(kind: Kind) -> Tensor:
         return replayed(kind, batches[kind[0]])
@@ -115,7 +115,8 @@ def _measure(recipe: Recipe, place: torch.device, seconds: float) -> Row:
             operands.convolve(conv)
         return torch.zeros((), device=place)
 
-    alone, nothing = Replayed(bare, place), torch.zeros((), device=place)
+    alone: Replayed[Kind] = Replayed(bare, place)
+    nothing = torch.zeros((), device=place)
     _warm(lambda kind: alone(kind, nothing), kinds, EAGER + 1 if place.type == "cuda" else 1)
     _, least = _timed(lambda kind: alone(kind, nothing), kinds, place, math.inf, count)
 

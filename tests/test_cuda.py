@@ -1,5 +1,7 @@
 """CUDA computes what the CPU does: the same bytes, the same pictures."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 
 import diffcodec
 from diffcodec.exact import backends
-from diffcodec.training.graphs import Replayed
+from diffcodec.exact.graphs import Replayed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -45,7 +47,8 @@ def test_the_same_bytes_at_a_lower_quality():
 
 @pytest.mark.parametrize("how", [{"method": "bits-back"}, {"method": "channel", "bpp": 0.3}])
 def test_a_set_of_the_gaussian_process_has_the_same_bytes(how):
-    pictures = [pixels(32, 32, seed) for seed in range(2)]
+    """Most calls of the network are of its model's own size, and so replayed."""
+    pictures = [pixels(*size, seed) for seed, size in enumerate([(32, 32)] * 3 + [(20, 36)])]
     files = [diffcodec.encode_set(pictures, device=device, **how) for device in ("cpu", "cuda")]
     assert files[0] == files[1]
 
@@ -75,3 +78,20 @@ def test_a_recorded_function_draws_new_numbers_at_each_call():
     replayed = Replayed(step, place, generator)
     drawn = [float(replayed("any", torch.ones((), device=place))) for _ in range(8)]
     assert len(set(drawn)) == 8
+
+
+def test_threads_do_not_get_the_results_of_others():
+    place = torch.device("cuda")
+    replayed = Replayed(lambda kind, given: given.sin().cos(), place)
+
+    def work(seed):
+        generator = torch.Generator(place).manual_seed(seed)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(50):
+                given = torch.rand(100_000, generator=generator, device=place)
+                if not torch.equal(replayed("any", given), given.sin().cos()):
+                    return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))

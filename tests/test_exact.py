@@ -110,6 +110,26 @@ def test_memory_formats_do_not_matter(height, width):
     assert_equal(outputs(contiguous, x), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tensor_chooses_a_row_as_its_number_does(dtype):
+    random = np.random.default_rng(0)
+    conv = ExactConv(
+        torch.from_numpy(random.integers(-9, 10, (4, 3, 3, 3)).astype(np.int8)),
+        torch.from_numpy(random.integers(-999, 1000, (5, 1, 4)).astype(np.int32)),
+        torch.from_numpy(random.uniform(1e-3, 1e-1, (5, 1, 4)).astype(np.float32)),
+        stride=1,
+        relu=False,
+        rows=False,
+        limit=500,
+        dtype=dtype,
+    )
+    x = torch.from_numpy(random.integers(-500, 501, (2, 3, 6, 6)).astype(np.float32))
+    rows = [conv(x, (row, 0)) for row in range(5)]
+    assert len({tuple(row.flatten().tolist()) for row in rows}) == 5
+    for row, expected in enumerate(rows):
+        assert torch.equal(conv(x, torch.tensor([row])), expected)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_devices_do_not_matter():
     network, x = models.load(files.PHOTO).network, features(0, 1, FEATURES, 64, 96)

@@ -20,6 +20,7 @@ from diffcodec.cli import training as command_line
 from diffcodec.entropy import RangeEncoder
 from diffcodec.errors import ImageError, ModelError
 from diffcodec.exact import backends, files
+from diffcodec.exact.graphs import Replayed
 from diffcodec.quantized import denoising
 from diffcodec.quantized import model as models
 from diffcodec.quantized.corrections import Corrections, Odds
@@ -37,7 +38,6 @@ from diffcodec.training.data import (
     smooth_chroma,
 )
 from diffcodec.training.folders import choose, licence, weights
-from diffcodec.training.graphs import Replayed
 from diffcodec.training.integers import quantise, restore
 from diffcodec.training.networks import Experts
 from diffcodec.training.objective import gaussian_bits, step_bits

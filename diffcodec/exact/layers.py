@@ -33,9 +33,10 @@ SIGNIFICANDS = {24: torch.float32, 8: torch.bfloat16}
 class ExactConv(nn.Module):
     """round((conv(x) + bias[step]) * multiplier[step]), clamped; ReLU is a clamp at zero.
 
-    With `rows` it is a matrix product on rows [n, k * k * inputs], one for each position. It also
-    takes positions in the table of the rungs, float [N], one for each example; between two rows
-    bias and multiplier are floats, and the outputs still integers.
+    With `rows` it is a matrix product on rows [n, k * k * inputs], one for each position. In the
+    place of an index, tables of one level take a row of the rungs that is on the device, int64 [1],
+    and positions among these rows, float [N], one for each example; between two rows bias and
+    multiplier are floats, and the outputs still integers.
 
     With activations of bfloat16, inputs, bias and sums are rounded to that; so are the multiplier
     and the products of a convolution. Rows are few enough for the cache, where all else is faster
@@ -84,13 +85,13 @@ class ExactConv(nn.Module):
         self.dtype = dtype
 
     def forward(self, x: Tensor, index: Index | Tensor) -> Tensor:
-        if isinstance(index, Tensor):
+        if isinstance(index, Tensor) and index.is_floating_point():
             y = self._sums(x, None)
             y += interpolated(self.bias[:, 0], index)[..., None, None]
             y *= interpolated(self.multiplier[:, 0], index)
         else:
-            y = self._sums(x, self.bias[index])
-            y *= self.multiplier[index]
+            y = self._sums(x, _row(self.bias, index))
+            y *= _row(self.multiplier, index)
         return y.round_().clamp_(self.low, self.high)
 
     @property
@@ -142,6 +143,11 @@ def check_bound(weight: Tensor, bias: Tensor) -> None:
     reach = weight.long().abs().sum((1, 2, 3)) * _LARGEST
     if int((reach + bias.long().abs().amax((0, 1))).max()) >= ACCUMULATOR_LIMIT:
         raise ModelError("The model's sums can leave the range in which float32 is exact.")
+
+
+def _row(table: Tensor, index: Index | Tensor) -> Tensor:
+    """One row of a table, which a tensor chooses without the host."""
+    return table[:, 0].index_select(0, index)[0] if isinstance(index, Tensor) else table[index]
 
 
 def interpolated(table: Tensor, positions: Tensor) -> Tensor:

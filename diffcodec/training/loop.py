@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
+from diffcodec.exact.graphs import Replayed
 from diffcodec.training import checkpoints
 from diffcodec.training.budget import Budget
 from diffcodec.training.data import Crops, Draw, batches
 from diffcodec.training.folders import choose, weights
-from diffcodec.training.graphs import Replayed
 from diffcodec.training.processes import Team, team
 from diffcodec.training.progress import Progress
 from diffcodec.training.recipes import Recipe
