@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.codecs import Setting
@@ -26,22 +25,14 @@ class Planes(ImagecodecsCodec):
     def encode(self, image: Image.Image, setting: Setting) -> bytes:
         import torch
 
-        from diffcodec.transforms import spaces
-        from diffcodec.transforms.clipping import unclip
-        from diffcodec.transforms.interpolation import HALVED, INTERPOLATION
+        from diffcodec.transforms import origin
+        from diffcodec.transforms.interpolation import INTERPOLATION
+        from diffcodec.transforms.spaces import SPACES
 
-        rgb = np.ascontiguousarray(np.array(image).transpose(2, 0, 1))
-        found = spaces.find(rgb)
+        found = origin.find(np.ascontiguousarray(np.array(image).transpose(2, 0, 1)))
         if found is None:
             return bytes((255, 0)) + super().encode(image, setting)
-        number, planes = found
-        space, turn = spaces.SPACES[number], (False, False)
-        if space.chroma is HALVED:
-            turn = spaces.halved_from(planes[1:])
-        planes = _turned(planes, *turn)
-        if space.halved is not None:
-            unclip(space, _turned(rgb, *turn), planes)
-        parts = list(planes)
+        space, parts = SPACES[found.number], list(found.turned(found.planes))
         halves = False
         if space.chroma is not INTERPOLATION:
             chroma = torch.from_numpy(np.stack(parts[1:]).astype(np.int32))
@@ -51,18 +42,20 @@ class Planes(ImagecodecsCodec):
         greys = (Image.fromarray((part & 255).astype(np.uint8)) for part in parts)
         files = [super(Planes, self).encode(grey, setting) for grey in greys]
         lengths = struct.pack(f"<{len(files)}I", *map(len, files))
-        return bytes((number, 4 * halves + 2 * turn[0] + turn[1])) + lengths + b"".join(files)
+        turns = 4 * halves + 2 * found.upwards + found.mirrored
+        return bytes((found.number, turns)) + lengths + b"".join(files)
 
     def decode(self, data: bytes) -> Image.Image:
         import torch
 
         from diffcodec.transforms import spaces
+        from diffcodec.transforms.origin import Origin
 
-        number, turn = data[:2]
+        number, turns = data[:2]
         if number == 255:
             return super().decode(data[2:])
         space = spaces.SPACES[number]
-        count = 4 if turn & 4 else 3
+        count = 4 if turns & 4 else 3
         lengths, start = struct.unpack_from(f"<{count}I", data, 2), 2 + 4 * count
         parts = []
         for length in lengths:
@@ -73,11 +66,7 @@ class Planes(ImagecodecsCodec):
             details = torch.from_numpy(parts[3].astype(np.int32)).view(2, 3, *low.shape[1:])
             chroma = space.chroma.inverse(low, details, *parts[0].shape) & 255
             parts[1:] = chroma.numpy()
-        planes = _turned(np.stack(parts), bool(turn & 2), bool(turn & 1))
-        rgb = spaces.to_rgb(space, torch.from_numpy(planes.astype(np.int32)))
-        return Image.fromarray(rgb.numpy().astype(np.uint8).transpose(1, 2, 0))
-
-
-def _turned(planes: NDArray, upwards: bool, mirrored: bool) -> NDArray:
-    planes = planes[:, ::-1] if upwards else planes
-    return np.ascontiguousarray(planes[..., ::-1] if mirrored else planes)
+        planes = np.stack(parts).astype(np.int32)
+        origin = Origin(number, bool(turns & 2), bool(turns & 1), planes)
+        rgb = spaces.to_rgb(space, torch.from_numpy(origin.turned(planes).copy())).numpy()
+        return Image.fromarray(rgb.astype(np.uint8).transpose(1, 2, 0))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +18,7 @@ from diffcodec.errors import ImageError
 from diffcodec.exact import files
 from diffcodec.exact.backends import exact_arithmetic
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, Region, check_pixels, ignore, part
+from diffcodec.paths import StrPath
 from diffcodec.pictures import orientation
 from diffcodec.pictures.images import (
     Picture,
@@ -120,7 +120,7 @@ def encode(
     fit: float | str | None = None,
     rgb: bool = False,
     strip: bool = False,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     saved: Callable[[int], None] = ignore,
     threads: int | None = None,
@@ -220,7 +220,7 @@ def decode(
     show: str = "mean",
     seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -286,7 +286,7 @@ def decode_cuts(
     show: str = "mean",
     seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     threads: int | None = None,
     device: str = "auto",
 ) -> Iterator[Picture]:
@@ -323,7 +323,7 @@ def decode_progressive(
     show: str = "mean",
     seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     threads: int | None = None,
     device: str = "auto",
 ) -> Iterator[Preview]:
@@ -356,7 +356,7 @@ def info(
     data: bytes,
     *,
     rungs: bool = True,
-    model: Path | None = None,
+    model: StrPath | None = None,
     threads: int | None = None,
     device: str = "auto",
 ) -> Info:
@@ -400,7 +400,7 @@ def sample(
     mode: str = "RGB",
     seed: int = 0,
     *,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -449,7 +449,7 @@ def _coded(
     boxes: Boxes,
     process: str,
     tile: int | None,
-    model: Path | None,
+    model: StrPath | None,
     progress: Progress,
     fit: quantised.Fitter | None,
     *,
@@ -515,7 +515,7 @@ def _read(
     show: str = "mean",
     seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -554,7 +554,7 @@ def _read(
 
 
 def _previews(
-    header: Header, stream: Stream, model: Path | None, show: str, seed: int
+    header: Header, stream: Stream, model: StrPath | None, show: str, seed: int
 ) -> Iterator[tuple[int, int, bool, NDArray]]:
     """As of `quantised.previews`, for any codec."""
     if header.codec == STORED:
@@ -578,7 +578,7 @@ def _space(header: Header) -> str:
     return header.mode.removesuffix("A") if space is None else space.name
 
 
-def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:
+def _ends(file: File, model: StrPath | None) -> Iterator[tuple[int, int]]:
     """As of `quantised.ends`, for any codec."""
     if file.header.codec == STORED:
         return stored.ends(file.header, file.stream)
@@ -588,7 +588,7 @@ def _ends(file: File, model: Path | None) -> Iterator[tuple[int, int]]:
     return codec.ends(weights, file.header, file.stream)
 
 
-def _codec(header: Header, path: Path | None) -> tuple[Any, Any]:
+def _codec(header: Header, path: StrPath | None) -> tuple[Any, Any]:
     """The module that decodes a picture's stream, and the model that it needs."""
     module: Any = tiled if header.tile else quantised
     kind: Any = models

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from diffcodec.gaussian import samplers, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.likelihood import Likelihood, likelihood
 from diffcodec.limits import Progress, ignore
+from diffcodec.paths import StrPath
 from diffcodec.pictures.images import from_planes, to_pillow, to_planes
 
 Sampler = Literal["ancestral", "ddim", "flow", "langevin", "predictor-corrector"]
@@ -32,7 +32,7 @@ def model_likelihood(
     steps: int | None = None,
     draws: int = 32,
     seed: int = 0,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -76,7 +76,7 @@ def sample_set(
     steps: int = 100,
     eta: float = 0.0,
     seed: int = 0,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",

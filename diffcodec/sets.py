@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from diffcodec.gaussian import bitsback, stream, tiles
 from diffcodec.gaussian.chain import Chain, load
 from diffcodec.gaussian.stream import Milestone, Show
 from diffcodec.limits import MAX_PIXELS, Cut, Progress, check_pixels, ignore
+from diffcodec.paths import StrPath
 from diffcodec.streaming import GROWTH, Source, Stream
 
 Method = Literal["bits-back", "channel"]
@@ -130,7 +130,7 @@ def encode_set(
     method: Method = "bits-back",
     bpp: float | None = None,
     exact: bool = False,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -186,7 +186,7 @@ def decode_set(
     show: Show = "mean",
     seed: int = 0,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     progress: Progress = ignore,
     threads: int | None = None,
     device: str = "auto",
@@ -225,7 +225,7 @@ def decode_set_progressive(
     source: bytes | BinaryIO,
     *,
     max_pixels: int | None = MAX_PIXELS,
-    model: Path | None = None,
+    model: StrPath | None = None,
     threads: int | None = None,
     device: str = "auto",
 ) -> Iterator[SetPreview]:
@@ -296,7 +296,7 @@ def _read_header(delivery: Source) -> tuple[SetHeader, int]:
             delivery.wait_for(there + 1 + int(GROWTH * there))
 
 
-def _chain(header: SetHeader, model: Path | None, max_pixels: int | None) -> Chain:
+def _chain(header: SetHeader, model: StrPath | None, max_pixels: int | None) -> Chain:
     """The model of a set. Raises FormatError for too many pixels, ModelError."""
     check_pixels(header.pixels, max_pixels)
     chain = load(model or files.find(header.model))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from diffcodec.transforms import spaces
 from diffcodec.transforms.clipping import between, unclip
+from diffcodec.transforms.doubling import Doubling, low_band
 from diffcodec.transforms.interpolation import HALVED
 from diffcodec.transforms.spaces import SPACES, Space
 
@@ -71,6 +72,28 @@ def test_the_low_band_of_a_doubled_image_is_found(seed, height, width):
     for space in DOUBLED:
         image = space.chroma.inverse(low, low.new_zeros((1, 3, height, width)), *known.shape)
         assert np.abs(space.halved(image[0].numpy(), known) - low[0].numpy()).mean() < 0.75
+
+
+@given(st.integers(0, 1 << 30), st.integers(1, 9), st.integers(1, 9))
+@settings(deadline=None, max_examples=30)
+def test_a_low_band_has_the_least_squares(seed, height, width):
+    """Of images that nothing was doubled to; the solution is rounded to integers."""
+    how = Doubling((0.75, 0.25), (0.75, 0.25), lost=0.0)
+    image = np.random.default_rng(seed).integers(0, 256, (2 * height, 2 * width))
+    matrix = np.kron(doubling_matrix(height), doubling_matrix(width))
+    best = np.linalg.lstsq(matrix, image.ravel(), rcond=None)[0].reshape(height, width)
+    found = low_band(image, np.ones(image.shape, bool), how)
+    assert np.abs(found - best).max() < 0.5 + 0.5
+
+
+def doubling_matrix(count: int) -> NDArray:
+    """What makes 2 * count samples, each three quarters of the nearest one, of others."""
+    matrix = np.zeros((2 * count, count))
+    for place in range(2 * count):
+        beside = min(max(place // 2 + (1 if place % 2 else -1), 0), count - 1)
+        matrix[place, place // 2] += 0.75
+        matrix[place, beside] += 0.25
+    return matrix
 
 
 @pytest.mark.parametrize("space", DOUBLED)

@@ -595,4 +595,4 @@ def test_a_file_of_an_unknown_model_is_refused(tiny):
             act(data)
     assert diffcodec.info(data, rungs=False).model == "ff00ff00"
     with pytest.raises(ModelError, match=r"missing\.safetensors"):
-        diffcodec.encode(tiny[0], model=Path("missing.safetensors"))
+        diffcodec.encode(tiny[0], model="missing.safetensors")

@@ -142,6 +142,13 @@ def test_streams_are_read_and_written_as_png():
     assert metadata(again) == boxes(ICC)
 
 
+def test_a_path_may_be_text(tmp_path):
+    path = str(tmp_path / "picture.png")
+    picture = Image.new("RGB", (3, 2), (10, 20, 30))
+    write_image(picture, path)
+    assert read_image(path).tobytes() == picture.tobytes()
+
+
 def test_bilevel_becomes_grey():
     image = Image.new("1", (9, 2))
     image.putpixel((8, 1), 1)

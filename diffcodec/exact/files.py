@@ -25,6 +25,7 @@ from torch import Tensor
 from diffcodec.errors import ModelError
 from diffcodec.exact import backends, differences
 from diffcodec.exact.differences import Difference
+from diffcodec.paths import StrPath
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """The folder of the installed models."""
@@ -102,10 +103,10 @@ class ModelFile:
         _write(path, self, self.digest())
 
 
-def read(path: Path) -> bytes:
+def read(path: StrPath) -> bytes:
     """The bytes of a model file. Raises ModelError if there are none."""
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ModelError(f"The model file {path} cannot be read.") from error
 
@@ -197,7 +198,7 @@ def _difference_config(base: ModelFile) -> dict[str, Any]:
     return {"process": base.config["process"], _BASE: base.digest()}
 
 
-def loader(build: Callable[[ModelFile], Built]) -> Callable[[Path], Built]:
+def loader(build: Callable[[ModelFile], Built]) -> Callable[[StrPath], Built]:
     """What loads a model file: `build` makes it, once for each content and device.
 
     What is returned raises ModelError if the file is missing or damaged, and what `build` raises.
@@ -219,7 +220,7 @@ def _metadata(content: bytes) -> dict[str, str]:
     return metadata
 
 
-def process(path: Path) -> str:
+def process(path: StrPath) -> str:
     """The forward process that a model file names. Raises ModelError if it cannot be read."""
     try:
         return str(dict(json.loads(_metadata(read(path))["config"])).get("process"))
@@ -238,7 +239,7 @@ def find(wanted: bytes) -> Path:
     )
 
 
-def check(made_with: bytes, found: bytes, path: Path) -> None:
+def check(made_with: bytes, found: bytes, path: StrPath) -> None:
     """Raise ModelError unless a model file that the user names is the one a file was made with."""
     if found != made_with:
         raise ModelError(

@@ -4,6 +4,7 @@ Pillow reads them but for samples of 16 bits that it would change: pypng reads t
 those of PPM and PGM files lie open.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ import png
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from diffcodec.errors import ImageError
+from diffcodec.paths import StrPath
 from diffcodec.pictures.images import DeepImage, Picture
 from diffcodec.pictures.loading import is_deep, load, tiles
 from diffcodec.pictures.metadata import IPTC_RESOURCE, RAW_COLOURS, of_image, to_info
@@ -48,18 +50,19 @@ def ignore(_: str) -> None:
     """The note of a caller who does not ask."""
 
 
-def read_image(path: Path | BinaryIO, note: Note = ignore) -> Picture:
-    """Open a picture and load its pixels; of an animation, the first frame.
+def read_image(path: StrPath | BinaryIO, note: Note = ignore) -> Picture:
+    """Open a picture, by its path or as an open file, and load its pixels; of an animation, the
+    first frame.
 
     `note` is called with a sentence on each thing that is left out or changed: other frames, a
     gain map, metadata that have no place in a .dfc file, and samples that are scaled to 16 bits.
     Raises ImageError if the file is missing, unreadable, damaged, no picture, claims an absurd
     size, or has samples that Pillow would quietly change.
     """
-    if not isinstance(path, Path):
+    if not isinstance(path, str | os.PathLike):
         return _open(path, "the input", note)
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return _open(file, str(path), note)
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from diffcodec.container import EXIF, ICC, IPTC, XMP, Boxes
 from diffcodec.errors import ImageError
+from diffcodec.paths import StrPath
 from diffcodec.pictures import formats
 from diffcodec.pictures.formats import Format
 from diffcodec.pictures.images import (
@@ -38,7 +39,7 @@ _LONG_TEXT = 1000
 """Text of more characters is packed."""
 
 
-def write_image(image: Picture, path: Path | BinaryIO, note: Note = ignore) -> None:
+def write_image(image: Picture, path: StrPath | BinaryIO, note: Note = ignore) -> None:
     """Write a picture with its metadata, where the format has room for them.
 
     The suffix names the format; a path without one, and a stream, get PNG. Formats that can be
@@ -47,10 +48,10 @@ def write_image(image: Picture, path: Path | BinaryIO, note: Note = ignore) -> N
     cannot be written.
     """
     name, format = "the output", formats.PNG
-    if isinstance(path, Path):
-        name, format = str(path), formats.of_suffix(path)
+    if isinstance(path, str | os.PathLike):
+        name, format = str(path), formats.of_suffix(Path(path))
     data = _encoded(image, name, format)
-    if isinstance(path, Path):
+    if isinstance(path, str | os.PathLike):
         write_atomically(path, data)
     else:
         path.write(data)
@@ -146,12 +147,13 @@ def _chunks(boxes: Boxes) -> Iterator[tuple[bytes, bytes]]:
     yield from ((kind, content) for kind, content, _ in text.chunks)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: StrPath, data: bytes) -> None:
     """Make `path` hold `data`, or leave it as it was.
 
     The bytes go to a temporary file in the same folder, which then takes the name. A device or
     a pipe is written to directly. Raises ImageError if the file cannot be written.
     """
+    path = Path(path)
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)

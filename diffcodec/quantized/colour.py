@@ -34,9 +34,7 @@ from diffcodec.quantized.pyramid import mid_grey, middle
 from diffcodec.quantized.schedule import DEPTH
 from diffcodec.quantized.state import State
 from diffcodec.quantized.step import walk
-from diffcodec.transforms import GREENS, exchanged, spaces
-from diffcodec.transforms.clipping import unclip
-from diffcodec.transforms.interpolation import HALVED
+from diffcodec.transforms import GREENS, exchanged, origin, spaces
 from diffcodec.transforms.spaces import SPACES, Space
 
 PATCHES, PATCH = 4, 32
@@ -101,7 +99,7 @@ def prepare(
     """
     coloured, found = header.mode.startswith("RGB"), None
     if coloured and header.depth == DEPTH and not rgb:
-        found = spaces.find(planes[:3])
+        found = origin.find(planes[:3], turned=not header.tile)
     default = models.default(header.height, header.width, converted=found is not None)
     model = model or models.load(default)
     header = replace(header, model=model.id)
@@ -109,17 +107,9 @@ def prepare(
         return model, header, planes
     if found is None:
         return model, replace(header, colours=select(model, planes, header.depth)), planes
-    number, converted = found
-    upwards = mirrored = False
-    if SPACES[number].chroma is HALVED and not header.tile:
-        upwards, mirrored = spaces.halved_from(converted[1:])
-    if SPACES[number].halved is not None:
-        # With rows and columns in the order of the stream.
-        down, across = (slice(None, None, -1 if turn else 1) for turn in (upwards, mirrored))
-        unclip(SPACES[number], planes[:3, down, across], converted[:, down, across])
-    colours = len(GREENS) + 2 * number + upwards
-    header = replace(header, colours=colours, mirrored=mirrored)
-    return model, header, np.concatenate((converted, planes[3:]))
+    colours = len(GREENS) + 2 * found.number + found.upwards
+    header = replace(header, colours=colours, mirrored=found.mirrored)
+    return model, header, np.concatenate((found.planes, planes[3:]))
 
 
 def select(model: Model, planes: NDArray, depth: int) -> int:

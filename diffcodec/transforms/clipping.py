@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffcodec.transforms import spaces
 from diffcodec.transforms.interpolation import HALVED
-from diffcodec.transforms.spaces import Space, interval
+from diffcodec.transforms.spaces import Space, interval, pixel
 
 _BLOCK, _AROUND = 256, 16  # sides of what is looked at at a time, and of what is around it
 _FARTHEST = 16  # steps from the chroma that is wanted
@@ -103,8 +103,8 @@ def _choose(  # type: ignore[no-untyped-def]
         for column in range(chosen.shape[1]):
             if not chosen[row, column]:
                 continue
-            r, g, b = rgb[:, row, column].astype(np.int64)
-            y0, cr0, cb0 = planes[:, row, column].astype(np.int64)
+            r, g, b = pixel(rgb, row, column)
+            y0, cr0, cb0 = pixel(planes, row, column)
             cr1, cb1 = chroma[0, row, column], chroma[1, row, column]
             for away in range(min(abs(cr0 - cr1) + abs(cb0 - cb1), _FARTHEST)):
                 least = 256
@@ -135,8 +135,8 @@ def _search(  # type: ignore[no-untyped-def]
             if not clipped[row, column]:
                 continue
             fails = _fails(rgb, planes, clipped, row, column, shift, luma, red, green, blue)
-            r, g, b = rgb[:, row, column].astype(np.int64)
-            y0, cr0, cb0 = planes[:, row, column].astype(np.int64)
+            r, g, b = pixel(rgb, row, column)
+            y0, cr0, cb0 = pixel(planes, row, column)
             best = y0, cr0, cb0
             for away in range(1, reach + 1):
                 if fails == 0:
@@ -166,7 +166,7 @@ def _fails(  # type: ignore[no-untyped-def]
                 continue
             cr, cb = between(planes[1], i, j), between(planes[2], i, j)
             if clipped[i, j]:
-                r, g, b = rgb[:, i, j].astype(np.int64)
+                r, g, b = pixel(rgb, i, j)
                 low, high = _lumas(r, g, b, cr, cb, shift, luma, red, green, blue)
                 count += low >= high
             else:

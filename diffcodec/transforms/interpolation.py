@@ -45,7 +45,7 @@ def inverse(
 
 
 INTERPOLATION = Transform(forward, inverse)
-_INTERPOLATED = Doubling((1, 0), (0.5, 0.5), lost=0, rate=0.3)
+_INTERPOLATED = Doubling((1, 0), (0.5, 0.5), lost=0)
 
 HALVED = Transform(partial(forward, halved=True), partial(inverse, halved=True))
 

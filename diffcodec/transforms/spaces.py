@@ -179,11 +179,28 @@ def to_rgb(space: Space, planes: Tensor) -> Tensor:
 def from_rgb(space: Space, rgb: NDArray) -> NDArray | None:
     """Y, Cr and Cb uint8 [3, H, W] of which `to_rgb` makes uint8 [3, H, W]; None if none do."""
     planes = np.full(rgb.shape, -1, np.int16)
-    tables = space.luma, space.red, space.green, space.blue
+    tables = (
+        space.luma,
+        space.red,
+        space.green,
+        _firsts(space, space.red),
+        _firsts(space, space.blue),
+    )
     for clipped in (False, True):
         if not _solve(rgb, planes, clipped, space.shift, np.array(space.grey), *tables):
             return None
     return planes.astype(np.uint8)
+
+
+def _firsts(space: Space, table: NDArray) -> NDArray:
+    """For each Y and value, from which entry of an ascending table on they make at least that.
+
+    Int16 [256, 257]: before that of the next value they make this one.
+    """
+    edges = np.arange(257) << space.shift
+    firsts = np.searchsorted(table, edges - space.luma[:, None]).astype(np.int16)
+    firsts[:, 0], firsts[:, 256] = 0, 256  # clipped
+    return firsts
 
 
 def halved_from(chroma: NDArray) -> tuple[bool, bool]:
@@ -203,7 +220,7 @@ def _first_odd(chroma: NDArray) -> bool:
 
 
 @njit(cache=True)
-def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: ignore[no-untyped-def]
+def _solve(rgb, planes, clipped, shift, grey, luma, red, green, reds, blues):  # type: ignore[no-untyped-def]
     """Fill int16 [3, H, W] with Y, Cr and Cb of all colours that are clipped, or of all others.
 
     Returns whether all have some.
@@ -212,7 +229,7 @@ def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: 
     slope, descent = (luma[255] - luma[0]) / 255, -green[0]
     for row in range(height):
         for column in range(width):
-            r, g, b = rgb[:, row, column].astype(np.int64)
+            r, g, b = pixel(rgb, row, column)
             if (min(r, g, b) == 0 or max(r, g, b) == 255) != clipped:
                 continue
             level = (0.299 * r + 0.587 * g + 0.114 * b + 0.5) * (1 << shift)
@@ -228,11 +245,11 @@ def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: 
                     break
                 if not 0 <= y <= 255:
                     continue
-                low, high = interval(red, luma[y], r, shift)
+                low, high = reds[y, r], reds[y, r + 1]
                 left = least - abs(y - y0)
                 for cr in range(max(low, cr0 - left), min(high, cr0 + left + 1)):
                     # Blue and green (falling with Cb) leave an interval for Cb.
-                    first, last = interval(blue, luma[y], b, shift)
+                    first, last = blues[y, b], blues[y, b + 1]
                     base = luma[y] + green[1, cr]
                     if g < 255:
                         first = max(
@@ -252,6 +269,12 @@ def _solve(rgb, planes, clipped, shift, grey, luma, red, green, blue):  # type: 
             if planes[0, row, column] < 0:
                 return False
     return True
+
+
+@njit(cache=True)
+def pixel(planes, row, column):  # type: ignore[no-untyped-def]
+    """What stands at one place of planes [3, H, W]."""
+    return int(planes[0, row, column]), int(planes[1, row, column]), int(planes[2, row, column])
 
 
 @njit(cache=True)

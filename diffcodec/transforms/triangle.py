@@ -79,7 +79,7 @@ def _next(places: Tensor, count: int) -> Tensor:
 
 
 def _doubling(odd: int) -> Doubling:
-    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2, rate=0.47)
+    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2)
 
 
 def _low_of(image: NDArray, odd: int) -> NDArray:
