@@ -60,5 +60,7 @@ def _repeated(planes: NDArray) -> float:
 def _has_few_colours(planes: NDArray) -> bool:
     pixels = planes.reshape(len(planes), -1)
     pixels = pixels[:, :: max(1, pixels.shape[1] // _LOOKED_AT)]
-    colours = len(np.unique(pixels, axis=1).T)
-    return colours <= (FEW_GREYS if len(planes) < 3 else FEW * pixels.shape[1])
+    colours = np.zeros(pixels.shape[1], np.uint64)  # of at most four samples of 16 bits
+    for samples in pixels:
+        colours = colours << 16 | samples
+    return len(np.unique(colours)) <= (FEW_GREYS if len(planes) < 3 else FEW * pixels.shape[1])
