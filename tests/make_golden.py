@@ -18,7 +18,8 @@ from diffcodec.quantized import fitted
 from diffcodec.quantized.model import Model
 from diffcodec.quantized.schedule import PHASES
 from diffcodec.training import fitting
-from diffcodec.transforms import spaces, triangle
+from diffcodec.transforms import spaces
+from diffcodec.transforms.interpolation import HALVED
 
 FOLDER = Path(__file__).parent / "golden" / f"version-{VERSION}"
 
@@ -37,6 +38,7 @@ CASES = {
     "photo-cd": (("RGB", 8, 56, 50, 2), PHOTO),
     "jpeg-doubled": (("RGB", 8, 61, 50, 3), PHOTO),
     "webp-doubled": (("RGBA", 8, 50, 45, 4), PHOTO),
+    "jpeg-cut": (("RGB", 8, 60, 50, 7), PHOTO),
     "calm": (("RGB", 8, 50, 150), PHOTO),
     "deep": (("RGBA", 16, 11, 9), PHOTO),
     "deep-grey": (("L", 16, 52, 9), PHOTO),
@@ -93,7 +95,7 @@ def converted(luma: np.ndarray, space: spaces.Space) -> np.ndarray:
     or it is doubled as the space has it. It is found again then where little is clipped.
     """
     blue, red = space.grey
-    triangular = space.chroma in (triangle.JPEG, triangle.WEBP)
+    triangular = space.halved is not None and space.chroma is not HALVED
     make = doubled if triangular else interpolated
     luma = 7 * luma // 8 + 16 if triangular else luma
     chroma = [grey + make(space, *luma.shape, a, b) for grey, a, b in ((red, 3, 5), (blue, 7, 2))]

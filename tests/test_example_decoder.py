@@ -102,7 +102,9 @@ def test_golden_files_decode_to_their_pixels(decoder, cells, name):
         assert same(decoded, cells(data, None))
 
 
-@pytest.mark.parametrize("name", ["mirrored", "deep", "webp", "photo-cd", "webp-doubled"])
+@pytest.mark.parametrize(
+    "name", ["mirrored", "deep", "webp", "photo-cd", "webp-doubled", "jpeg-cut"]
+)
 def test_prefixes_of_golden_files_decode_to_their_cells(decoder, cells, name):
     for prefix in cuts(golden(name), 0.6):
         assert same(decoder.decode(prefix, model_of(prefix)), cells(prefix, None))
@@ -159,7 +161,7 @@ def test_colour_transforms(decoder, cells, rounded, monkeypatch, number):
     assert same(decoder.decode(prefix, rounded), cells(prefix, rounded))
 
 
-@pytest.mark.parametrize("number", range(3, 13))
+@pytest.mark.parametrize("number", range(3, 25))
 @pytest.mark.parametrize("name", ["rounded", "unrounded"])
 def test_spaces(decoder, cells, monkeypatch, number, name, request):
     path = request.getfixturevalue(name)
@@ -264,7 +266,7 @@ def test_what_it_cannot_decode_is_refused(decoder, rounded):
     for wrong in (b"", b"P6", data[:9], featured, golden("drawing"), changed, other_sum):
         with pytest.raises(ValueError):
             decoder.decode(wrong, files.THUMBNAIL)
-    for name, number in (("rgb", 13), ("grey", 1), ("deep", 3)):
+    for name, number in (("rgb", 25), ("grey", 1), ("deep", 3)):
         coded = golden(name)
         transformed = coded[:3] + bytes([coded[3] | 32]) + coded[4:14] + bytes([number])
         with pytest.raises(ValueError, match=f"no colour transform {number}"):

@@ -80,6 +80,7 @@ def test_the_golden_files_are_of_all_kinds():
     assert headers["rgb"].mirrored != headers["mirrored"].mirrored
     assert headers["exchanged"].colours
     spaces = {"jpeg": 3, "webp": 5, "photo-cd": 8, "jpeg-doubled": 9, "webp-doubled": 11}
+    spaces |= {"jpeg-cut": 17}
     assert {name: headers[name].colours for name in spaces} == spaces
     assert headers["photo-cd"].mirrored
     assert headers["wide"].codec == container.QUANTISED

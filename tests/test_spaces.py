@@ -18,10 +18,10 @@ from diffcodec.transforms.interpolation import INTERPOLATION
 from diffcodec.transforms.spaces import SPACES
 
 JPEG, WEBP, PHOTO_CD, JPEG_DOUBLED, WEBP_DOUBLED = range(5)
+CUTS = {JPEG_DOUBLED: (5, 6, 7), WEBP_DOUBLED: (8, 9, 10)}
+"""The same, cut out at an odd column, an odd row, and both."""
 CONVERTED = pytest.mark.parametrize("number", range(3), ids=lambda n: SPACES[n].name)
-NUMBERED = pytest.mark.parametrize(
-    "number", range(5), ids=["JPEG", "WebP", "Photo CD", "doubled JPEG", "doubled WebP"]
-)
+NUMBERED = pytest.mark.parametrize("number", range(len(SPACES)))
 
 
 def noise(seed: int, *shape: int, low: int = 0, high: int = 256) -> np.ndarray:
@@ -130,33 +130,62 @@ def test_interpolation_from_corners_inverts_exactly(seed, height, width):
     assert torch.equal(interpolation.inverse(low, details, height, width, halved=True), picture)
 
 
-TRIANGLES = pytest.mark.parametrize("odd", [7, 8])
+TRIANGLES = pytest.mark.parametrize(
+    "how", [part for how in (triangle.JPEG, triangle.WEBP) for part in (how, *triangle.cut(how))]
+)
 
 
 @TRIANGLES
 @given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 12))
 @settings(deadline=None, max_examples=25)
-def test_the_triangle_inverts_exactly(odd, seed, height, width):
+def test_the_triangle_inverts_exactly(how, seed, height, width):
     picture = torch.from_numpy(noise(seed, 2, height, width).astype(np.int32)) - 128
-    low, details = triangle.forward(picture, odd=odd)
-    assert torch.equal(triangle.inverse(low, details, height, width, odd=odd), picture)
+    low, details = triangle.forward(picture, how=how)
+    assert torch.equal(triangle.inverse(low, details, height, width, how=how), picture)
 
 
 @TRIANGLES
 @pytest.mark.parametrize(("height", "width"), [(60, 90), (61, 45), (2, 7), (1, 1)])
-def test_what_was_doubled_is_found_and_leaves_no_details(odd, height, width):
+def test_what_was_doubled_is_found_and_leaves_no_details(how, height, width):
     half = torch.from_numpy(noise(9, 1, -(-height // 2), -(-width // 2), low=90, high=130))
     none = torch.zeros((1, 3, *half.shape[1:]), dtype=torch.int32)
-    picture = triangle.inverse(half.to(torch.int32), none, height, width, odd=odd)
-    low, details = triangle.forward(picture, odd=odd)
+    picture = triangle.inverse(half.to(torch.int32), none, height, width, how=how)
+    low, details = triangle.forward(picture, how=how)
+    # The outer samples are known less if the picture begins with the second of a pair.
+    ends = zip((how.down, how.across), low.shape[1:], strict=True)
+    known = [slice(less, count - less) for less, count in ends]
+    details, low, half = details[..., *known], low[..., *known], half[..., *known]
     assert int((details != 0).sum()) <= 0.01 * picture.numel()
     assert int((low != half).sum()) <= 0.05 * low.numel()
+
+
+@pytest.mark.parametrize("number", CUTS)
+@pytest.mark.parametrize("corner", [(2, 4), (2, 5), (3, 4), (3, 5)])
+def test_where_a_picture_was_cut_out_is_found(number, corner):
+    down, across = corner
+    part = np.ascontiguousarray(photograph(number, 90, 110)[:, down:81, across:100])
+    found, planes = spaces.find(part)
+    assert found == (number, *CUTS[number])[2 * (down % 2) + across % 2]
+    details = SPACES[found].chroma.forward(torch.from_numpy(planes[1:].astype(np.int32)))[1]
+    inside = details[..., :-1, :-1]
+    assert int((inside != 0).sum()) <= 0.1 * inside.numel()  # some colours are clipped
 
 
 def test_a_doubled_edge_has_three_quarters_and_a_quarter():
     low = torch.tensor([[[0, 160]]], dtype=torch.int32)
     none = torch.zeros((1, 3, 1, 2), dtype=torch.int32)
-    assert triangle.inverse(low, none, 2, 4, odd=8)[0].tolist() == [[0, 40, 120, 160]] * 2
+    doubled = triangle.inverse(low, none, 2, 4, how=triangle.WEBP)
+    assert doubled[0].tolist() == [[0, 40, 120, 160]] * 2
+
+
+@TRIANGLES
+def test_what_is_cut_out_has_the_samples_of_the_whole(how):
+    """But for the last row and column, of which the low band knows one sample only."""
+    low = torch.from_numpy(noise(3, 2, 9, 12).astype(np.int32))
+    none = torch.zeros((2, 3, 9, 12), dtype=torch.int32)
+    whole = triangle.inverse(low, none, 18, 24, how=triangle.Filter(how.odd))
+    part = triangle.inverse(low, none, 18 - how.down, 24 - how.across, how=how)
+    assert torch.equal(part, whole[:, how.down :, how.across :])
 
 
 @pytest.mark.parametrize("turn", [(False, False), (False, True), (True, False), (True, True)])

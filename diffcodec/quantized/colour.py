@@ -7,6 +7,8 @@
     7, 8     the same of Photo CD's YCC
     9, 10    as 3 and 4, with chroma that was doubled by JPEG's decoder
     11, 12   as 5 and 6, with chroma that was doubled by WebP's
+    13 to 18 as 9 and 10, of what was cut out at an odd column, an odd row, and both
+    19 to 24 as 11 and 12, likewise
 
 YCoCg-R takes luma mostly from green, and the networks know the noise and the edges of pictures in
 which green resembles it most. In a few pictures of strong colours red or blue does: that is

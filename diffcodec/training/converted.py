@@ -41,7 +41,7 @@ SPLIT = Transform(_split, _joined)
 """The low band and the details of a plane, each in their places of it: of each square of four the
 first is of the low band. What has no transform on a device is done before, and kept so."""
 
-_JPEG_444, _, _PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES
+_JPEG_444, _, _PHOTO_CD, _JPEG_420, _WEBP_420 = SPACES[:5]
 
 
 class Conversion(Enum):

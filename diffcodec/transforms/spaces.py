@@ -9,6 +9,7 @@ those around it costs least.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -104,12 +105,21 @@ def _space(
 
 CONVERSIONS = (_jpeg(), _webp(), _photo_cd())
 
+_DECODERS = tuple(zip(CONVERSIONS[:2], (triangle.JPEG, triangle.WEBP), strict=True))
+
+
+def _with_doubled(space: Space, how: triangle.Filter) -> Space:
+    halved = partial(triangle.halved, how=how)
+    return replace(space, chroma=triangle.transform(how), halved=halved)
+
+
 SPACES = (
     *CONVERSIONS,
-    replace(CONVERSIONS[0], chroma=triangle.JPEG, halved=triangle.JPEG_HALVED),
-    replace(CONVERSIONS[1], chroma=triangle.WEBP, halved=triangle.WEBP_HALVED),
+    *(_with_doubled(space, how) for space, how in _DECODERS),
+    *(_with_doubled(space, part) for space, how in _DECODERS for part in triangle.cut(how)),
 )
-"""By number: conversions, and those after which chroma is known to have been doubled."""
+"""By number: conversions, those after which chroma is known to have been doubled, and the same of
+pictures that were cut out after that."""
 
 DOUBLED = 0.95
 """How many samples of doubled chroma come out right at least, of those that are not clipped."""
@@ -121,6 +131,7 @@ FEWEST = 64
 """Different colours, neither grey nor clipped, that are no chance."""
 
 _DECIDES = 512  # rows and columns of the middle that tell whether chroma was doubled
+_TELLS = 128  # of those that tell where the pairs of rows and columns begin, if it was
 _NEAR = 3  # how far Y of a colour that is not clipped may be from its estimate
 
 
@@ -143,22 +154,30 @@ def find(rgb: NDArray) -> tuple[int, NDArray] | None:
 
 def _doubled(number: int, rgb: NDArray, chroma: NDArray) -> int:
     """The number of a space, or that of the same with doubled chroma, if that suits [2, H, W]."""
-    pixels, planes = _middle(rgb), _middle(chroma).astype(np.int32)
-    known = ~clipped(pixels)
-    for other in range(len(CONVERSIONS), len(SPACES)):
-        space = SPACES[other]
-        if space.luma is SPACES[number].luma and space.halved is not None:
-            height, width = known.shape
-            made = space.doubled(space.low_bands(planes, known), height, width).numpy()
-            right = (made == planes)[:, known]
-            return other if right.size and right.mean() > DOUBLED else number
-    return number
+    others = range(len(CONVERSIONS), len(SPACES))
+    alike = [other for other in others if SPACES[other].luma is SPACES[number].luma]
+    if not alike:
+        return number
+    whole, *cut = alike
+    if _right(SPACES[whole], rgb, chroma, _DECIDES) > DOUBLED:
+        return whole
+    best = max(cut, key=lambda other: _right(SPACES[other], rgb, chroma, _TELLS))
+    return best if _right(SPACES[best], rgb, chroma, _DECIDES) > DOUBLED else number
 
 
-def _middle(planes: NDArray) -> NDArray:
-    """As much of the middle of [C, H, W] as decides, from even rows and columns on."""
-    down, across = (max(side - _DECIDES, 0) // 4 * 2 for side in planes.shape[1:])
-    return planes[:, down : down + _DECIDES, across : across + _DECIDES]
+def _right(space: Space, rgb: NDArray, chroma: NDArray, most: int) -> float:
+    """How many samples of so many rows and columns of the middle come out right; 0 to 1.
+
+    That is of those that are not clipped; 0 without any.
+    """
+    # From even rows and columns on.
+    starts = (max(side - most, 0) // 4 * 2 for side in rgb.shape[1:])
+    middle = slice(None), *(slice(start, start + most) for start in starts)
+    known, planes = ~clipped(rgb[middle]), chroma[middle].astype(np.int32)
+    if not known.any():
+        return 0.0
+    made = space.doubled(space.low_bands(planes, known), *known.shape).numpy()
+    return float((made == planes)[:, known].mean())
 
 
 def clipped(rgb: NDArray) -> NDArray:

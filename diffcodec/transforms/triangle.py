@@ -2,13 +2,16 @@
 
 A doubled sample is 9/16 of the nearest sample of the low band, 3/16 of each next one across and
 down, and 1/16 of the diagonal one, at the edges of themselves ("fancy upsampling": libjpeg's
-jdsample.c, libwebp's upsampling.c). Details are differences from that; of every square of four the
+jdsample.c, libwebp's upsampling.c). Of an image that was cut out afterwards the first row or column
+may be the second of its pair. Details are differences from that; of every square of four the
 first sample has none, as the low band is such that it comes out right. Of an image that was doubled
 in this way the other three have none either, if the low band is found that it was doubled from:
 nearly, by least squares; and exactly, by a search around each place that does not come out right.
 """
 
 from functools import partial
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,23 +28,33 @@ _TRIED = np.array([0, 1, -1, 2, -2])  # changes of a sample
 _MOST = 2_000  # samples that are tried in a window
 
 
-def forward(image: Tensor, *, odd: int) -> tuple[Tensor, Tensor]:
-    """As `wavelet.forward`.
+class Filter(NamedTuple):
+    """What a decoder did.
 
-    Args: the image; what is added to the sixteenths of odd columns before they are cut off, 7 in
-    JPEG and 8 in WebP (to those of even ones 8).
+    Attributes:
+        odd: what is added to the sixteenths of the second of two columns before they are cut off,
+            7 in JPEG and 8 in WebP (to those of the first 8).
+        down, across: 1 where the image begins with the second of two rows, or columns; else 0.
     """
+
+    odd: int
+    down: int = 0
+    across: int = 0
+
+
+def forward(image: Tensor, *, how: Filter) -> tuple[Tensor, Tensor]:
+    """As `wavelet.forward`."""
     planes = image.flatten(0, -3).numpy().astype(np.int64)
-    lows = torch.from_numpy(np.stack([_low_of(plane, odd) for plane in planes]))
+    lows = torch.from_numpy(np.stack([_low_of(plane, how) for plane in planes]))
     low = lows.to(image.dtype).unflatten(0, image.shape[:-2])
     height, width = image.shape[-2:]
-    rest = image - _doubled(low, height, width, odd)
+    rest = image - _doubled(low, height, width, how)
     return low, pack(low, (rest[..., ::2, 1::2], rest[..., 1::2, ::2], rest[..., 1::2, 1::2]))
 
 
-def inverse(low: Tensor, details: Tensor, height: int, width: int, *, odd: int) -> Tensor:
-    """As `wavelet.inverse`; `odd` is as of `forward`."""
-    image = _doubled(low, height, width, odd)
+def inverse(low: Tensor, details: Tensor, height: int, width: int, *, how: Filter) -> Tensor:
+    """As `wavelet.inverse`."""
+    image = _doubled(low, height, width, how)
     across, down, diagonal = unpack(details, height, width)
     image[..., ::2, 1::2] += across
     image[..., 1::2, ::2] += down
@@ -49,78 +62,103 @@ def inverse(low: Tensor, details: Tensor, height: int, width: int, *, odd: int) 
     return image
 
 
-def halved(image: NDArray, known: NDArray, *, odd: int) -> NDArray:
+def halved(image: NDArray, known: NDArray, *, how: Filter) -> NDArray:
     """The low band int64 [ceil(H/2), ceil(W/2)] that an image was doubled from, where it was.
 
-    Args: integers [H, W]; which of them are known, bool; `odd` as of `forward`.
+    Args: integers [H, W]; which of them are known, bool; what the decoder did.
     """
-    found, image = low_band(image, known, _doubling(odd)), image.astype(np.int64)
-    if _wrong(found, image, known, odd) < _HOPELESS * found.size:
-        _repair(found, image, known, odd, _WINDOWS, _TRIED, _MOST)
+    rows, columns = (-(-side // 2) for side in image.shape)
+    before = (how.down, 0), (how.across, 0)
+    whole, there = np.pad(image, before, mode="edge"), np.pad(known, before)
+    found = np.ascontiguousarray(low_band(whole, there, _doubling(how))[:rows, :columns])
+    # The low band lacks what a last row or column, the first of its pair, was made of.
+    inside = known.copy()
+    inside[2 * rows - how.down :], inside[:, 2 * columns - how.across :] = False, False
+    image = image.astype(np.int64)
+    if _wrong(found, image, inside, how) < _HOPELESS * found.size:
+        _repair(found, image, inside, how, _WINDOWS, _TRIED, _MOST)
     return found
 
 
-JPEG, WEBP = (Transform(partial(forward, odd=odd), partial(inverse, odd=odd)) for odd in (7, 8))
-JPEG_HALVED, WEBP_HALVED = (partial(halved, odd=odd) for odd in (7, 8))
+def transform(how: Filter) -> Transform:
+    """The reversible transform of what was doubled so."""
+    return Transform(partial(forward, how=how), partial(inverse, how=how))
 
 
-def _doubled(low: Tensor, height: int, width: int, odd: int) -> Tensor:
-    rows, columns = torch.arange(height, device="cpu"), torch.arange(width, device="cpu")
-    near, far = low[..., rows >> 1, :], low[..., _next(rows, low.shape[-2]), :]
-    tall = 3 * near + far
-    wide = 3 * tall[..., columns >> 1] + tall[..., _next(columns, low.shape[-1])]
-    bias = torch.where(columns % 2 == 1, odd, 8).to(low.dtype)
+JPEG, WEBP = Filter(7), Filter(8)
+
+
+def cut(how: Filter) -> list[Filter]:
+    """The same of images that were cut out at an odd row, an odd column, or both."""
+    return [how._replace(down=i, across=j) for i, j in product((0, 1), repeat=2) if i or j]
+
+
+def _doubled(low: Tensor, height: int, width: int, how: Filter) -> Tensor:
+    rows, columns = (
+        torch.arange(first, first + count, device="cpu")
+        for first, count in ((how.down, height), (how.across, width))
+    )
+    near, far = _made_of(rows, low.shape[-2])
+    tall = 3 * low[..., near, :] + low[..., far, :]
+    near, far = _made_of(columns, low.shape[-1])
+    wide = 3 * tall[..., near] + tall[..., far]
+    bias = torch.where(columns % 2 == 1, how.odd, 8).to(low.dtype)
     return (wide + bias) >> 4
 
 
-def _next(places: Tensor, count: int) -> Tensor:
-    """The second sample of the low band that a sample is made of."""
-    return ((places >> 1) + torch.where(places % 2 == 1, 1, -1)).clamp(0, count - 1)
+def _made_of(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The two samples of the low band that a sample is made of, the nearer one first."""
+    near = places >> 1
+    far = near + torch.where(places % 2 == 1, 1, -1)
+    return near.clamp(max=count - 1), far.clamp(0, count - 1)
 
 
-def _doubling(odd: int) -> Doubling:
-    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + odd) / 16) / 2)
+def _doubling(how: Filter) -> Doubling:
+    return Doubling((0.75, 0.25), (0.75, 0.25), lost=(1 - (8 + how.odd) / 16) / 2)
 
 
-def _low_of(image: NDArray, odd: int) -> NDArray:
+def _low_of(image: NDArray, how: Filter) -> NDArray:
     """The low band, int64, of an image int64 [H, W]."""
-    found = halved(image, np.ones(image.shape, bool), odd=odd)
-    _settle(found, image, odd)
+    found = halved(image, np.ones(image.shape, bool), how=how)
+    _settle(found, image, how)
     return found
 
 
 @njit(cache=True)
-def _sixteenths(low, i, j, odd):  # type: ignore[no-untyped-def]
+def _sixteenths(low, i, j, how):  # type: ignore[no-untyped-def]
     """Those of sample (i, j) before they are cut off."""
-    a, b = i >> 1, j >> 1
-    a2 = min(max(a + 2 * (i & 1) - 1, 0), low.shape[0] - 1)
-    b2 = min(max(b + 2 * (j & 1) - 1, 0), low.shape[1] - 1)
+    i, j = i + how.down, j + how.across
+    last, right = low.shape[0] - 1, low.shape[1] - 1
+    a, b = min(i >> 1, last), min(j >> 1, right)
+    a2 = min(max((i >> 1) + 2 * (i & 1) - 1, 0), last)
+    b2 = min(max((j >> 1) + 2 * (j & 1) - 1, 0), right)
     near, far = 3 * low[a, b] + low[a2, b], 3 * low[a, b2] + low[a2, b2]
-    return 3 * near + far + (odd if j & 1 else 8)
+    return 3 * near + far + (how.odd if j & 1 else 8)
 
 
 @njit(cache=True)
-def _fails(low, image, known, a, b, odd):  # type: ignore[no-untyped-def]
+def _fails(low, image, known, a, b, how):  # type: ignore[no-untyped-def]
     """Whether a known sample between those of the low band before and at (a, b) is wrong."""
-    for i in range(max(2 * a - 1, 0), min(2 * a + 1, image.shape[0])):
-        for j in range(max(2 * b - 1, 0), min(2 * b + 1, image.shape[1])):
-            if known[i, j] and _sixteenths(low, i, j, odd) >> 4 != image[i, j]:
+    top, left = 2 * a - how.down, 2 * b - how.across
+    for i in range(max(top - 1, 0), min(top + 1, image.shape[0])):
+        for j in range(max(left - 1, 0), min(left + 1, image.shape[1])):
+            if known[i, j] and _sixteenths(low, i, j, how) >> 4 != image[i, j]:
                 return True
     return False
 
 
 @njit(cache=True)
-def _wrong(low, image, known, odd):  # type: ignore[no-untyped-def]
+def _wrong(low, image, known, how):  # type: ignore[no-untyped-def]
     """How many places between samples of the low band fail."""
     count = 0
     for a in range(low.shape[0] + 1):
         for b in range(low.shape[1] + 1):
-            count += _fails(low, image, known, a, b, odd)
+            count += _fails(low, image, known, a, b, how)
     return count
 
 
 @njit(cache=True)
-def _repair(low, image, known, odd, windows, tried, most):  # type: ignore[no-untyped-def]
+def _repair(low, image, known, how, windows, tried, most):  # type: ignore[no-untyped-def]
     """Search windows around each place that fails for samples with which nothing in them fails."""
     height, width = low.shape
     for a in range(height + 1):
@@ -128,17 +166,17 @@ def _repair(low, image, known, odd, windows, tried, most):  # type: ignore[no-un
             for down, across in windows:
                 rows, columns = min(down, height), min(across, width)
                 for shift in range(9):
-                    if not _fails(low, image, known, a, b, odd):
+                    if not _fails(low, image, known, a, b, how):
                         break
                     top = a - (rows // 2, 1, rows - 1)[shift // 3]
                     left = b - (columns // 2, 1, columns - 1)[shift % 3]
                     top = min(max(top, 0), height - rows)
                     left = min(max(left, 0), width - columns)
-                    _search(low, image, known, odd, top, left, rows, columns, tried, most)
+                    _search(low, image, known, how, top, left, rows, columns, tried, most)
 
 
 @njit(cache=True)
-def _search(low, image, known, odd, top, left, rows, columns, tried, most):  # type: ignore[no-untyped-def]
+def _search(low, image, known, how, top, left, rows, columns, tried, most):  # type: ignore[no-untyped-def]
     """Try changes of the samples of a window, one after the other, and keep them if all fit."""
     before = low[top : top + rows, left : left + columns].copy()
     number, count = np.zeros(rows * columns, np.int64), 0
@@ -151,13 +189,13 @@ def _search(low, image, known, odd, top, left, rows, columns, tried, most):  # t
             low[a, b] = before[row, column] + tried[number[place]]
             number[place] += 1
             count += 1
-            fits = not _fails(low, image, known, a, b, odd)
+            fits = not _fails(low, image, known, a, b, how)
             if fits and column == columns - 1:
-                fits = not _fails(low, image, known, a, b + 1, odd)
+                fits = not _fails(low, image, known, a, b + 1, how)
             if fits and row == rows - 1:
-                fits = not _fails(low, image, known, a + 1, b, odd)
+                fits = not _fails(low, image, known, a + 1, b, how)
                 if fits and column == columns - 1:
-                    fits = not _fails(low, image, known, a + 1, b + 1, odd)
+                    fits = not _fails(low, image, known, a + 1, b + 1, how)
         if fits:
             place += 1
             if place < len(number):
@@ -170,12 +208,18 @@ def _search(low, image, known, odd, top, left, rows, columns, tried, most):  # t
 
 
 @njit(cache=True)
-def _settle(low, image, odd):  # type: ignore[no-untyped-def]
-    """Make the first sample of each square come out right, by the least changes, row by row."""
-    for a in range(low.shape[0]):
-        for b in range(low.shape[1]):
+def _settle(low, image, how):  # type: ignore[no-untyped-def]
+    """Make the first sample of each square come out right, by the least changes, one by one.
+
+    Each is made of its own sample of the low band, and of some that come before in this order.
+    """
+    height, width = low.shape
+    for row in range(height):
+        a = height - 1 - row if how.down else row
+        for column in range(width):
+            b = width - 1 - column if how.across else column
             while True:
-                over = (_sixteenths(low, 2 * a, 2 * b, odd) >> 4) - image[2 * a, 2 * b]
+                over = (_sixteenths(low, 2 * a, 2 * b, how) >> 4) - image[2 * a, 2 * b]
                 if over == 0:
                     break
                 low[a, b] -= 1 if over > 0 else -1

@@ -88,10 +88,15 @@ def _means(low: np.ndarray, height: int, width: int) -> np.ndarray:
     return sums + 2 >> 2
 
 
-def _triangle(low: np.ndarray, height: int, width: int, odd: int) -> np.ndarray:
-    """Nine, three, three and one sixteenths; `odd` is what odd columns have added to theirs."""
-    padded = np.pad(low, 1, "edge")
-    rows, columns = np.arange(height), np.arange(width)
+def _triangle(
+    low: np.ndarray, height: int, width: int, odd: int, down: int = 0, across: int = 0
+) -> np.ndarray:
+    """Nine, three, three and one sixteenths; `odd` is what odd columns have added to theirs.
+
+    Rows and columns count from `down` and `across` on.
+    """
+    padded = np.pad(low, ((1, 2), (1, 2)), "edge")
+    rows, columns = down + np.arange(height), across + np.arange(width)
     tall = 3 * padded[rows // 2 + 1] + padded[rows // 2 + rows % 2 * 2]
     sums = 3 * tall[:, columns // 2 + 1] + tall[:, columns // 2 + columns % 2 * 2]
     return sums + np.where(columns % 2, odd, 8) >> 4
@@ -103,6 +108,11 @@ _SPACES = (
     Space(_photo_cd, (137, 156), _means),
     Space(_jpeg, double=partial(_triangle, odd=7)),
     Space(_webp, double=partial(_triangle, odd=8)),
+    *(
+        Space(colours, double=partial(_triangle, odd=odd, down=down, across=across))
+        for colours, odd in ((_jpeg, 7), (_webp, 8))
+        for down, across in ((0, 1), (1, 0), (1, 1))
+    ),
 )
 
 LAST = FIRST + 2 * len(_SPACES) - 1
