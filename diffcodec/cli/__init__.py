@@ -30,8 +30,11 @@ def main() -> None:
     diffcodec COMMAND --help                 says more of one command
     """
     # Threads of OpenMP that wait for work take the processor from whoever has some, unless told so
-    # before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # before torch is loaded. To wake them takes longer than a small layer does: GCC's may wait for
+    # some microseconds.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # oneDNN keeps what it has made for each shape of a layer, of which large pictures have many.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     # A third of the time that torch takes to load and to leave is garbage collection that finds
